@@ -1,0 +1,77 @@
+# `make demo` and `make check` need python3 (3.11 or newer) and nothing else. PYTHON=python3.12 picks another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+SECONDS ?= 600
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+READY := $(VENV)/.ready-$(VERSION)
+LOCK := $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group raft --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
+BENCH := $(wildcard bench)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt soak netns lock style types imports coverage locked $(BENCH)
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 $(if $(BENCH),,| grep -v ^bench)
+
+demo: $(READY) ## three replicas order a real text, lose the token holder, and agree
+	@$(BIN)/ringcast demo
+
+test: $(READY) ## every test but the soak
+	$(BIN)/python -m pytest -m 'not soak'
+
+check: style types imports locked test coverage ## what CI runs: style, types, imports, lock, tests, coverage of the core
+
+fmt: $(READY) ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: $(READY) ## seeds of the simulator for SECONDS=600
+	$(BIN)/ringcast simulate --seconds $(SECONDS)
+
+netns: ## what the partition tests need (Debian, root); without it they are skipped
+	@.ci/netns
+
+lock: $(READY) ## compile requirements.lock anew, keeping the pins that still fit
+	@$(LOCK) --output-file requirements.lock
+
+style: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+coverage: $(READY)
+	@mkdir -p .coverage
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider -m 'not soak and not slow' $(wildcard tests/sequencer tests/rules)
+	$(BIN)/coverage report
+
+# The present pins are the preferred ones, so a newer release of anything does not fail this; a changed pyproject.toml does.
+locked: $(READY)
+	@mkdir -p .cache && cp requirements.lock .cache/requirements.lock
+	@$(LOCK) --output-file .cache/requirements.lock
+	@cmp -s requirements.lock .cache/requirements.lock || \
+		{ echo 'requirements.lock does not follow from pyproject.toml; run: make lock' >&2; exit 1; }
+
+ifneq ($(BENCH),)
+bench: $(READY) ## measure this machine
+	$(BIN)/python -m bench
+endif
+
+$(READY): requirements.lock pyproject.toml
+	@test -n '$(VERSION)' || { echo '$(PYTHON) was not found; install Python 3.11 or newer, or say PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo '$(PYTHON) is Python $(VERSION); Ringcast needs 3.11 or newer: say PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo '$(PYTHON) cannot make a virtual environment; on Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null || \
+		$(PYTHON) -m venv --clear $(VENV)
+	@echo 'installing what requirements.lock names into $(VENV) ...'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The ZeroMQ message bus: peer transport, client gateway, subscriber feed."""

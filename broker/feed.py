@@ -1,0 +1,107 @@
+"""The live feed of a replica: a PUB socket with every applied batch and a control topic (docs/wire.md, "Live feed").
+
+Nothing is kept for a subscriber and nothing waits for one: a slow one loses frames at its high-water mark, sees a hole
+by `previous` or at the next control frame, and fetches (docs/faults.md 34, 36). A control frame leaves at least each
+250 ms, and as soon as the feed pauses, so that a lost tail is found at once. `FEED_LIMITS` bounds what a slow
+subscriber's queue can hold, and for how long: one that reads nothing for five seconds is cut.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import zmq
+
+from broker.sockets import DrainedSocket, SocketLimits
+from ringcast.feed import CONTROL_INTERVAL_MS, encode_batch, encode_control
+from ringcast.wire import BatchInfo
+
+CONTROL_INTERVAL_S = CONTROL_INTERVAL_MS / 1_000
+#: No batch for so long after the last one is a pause.
+PAUSE_S = 0.02
+#: A larger batch is not sent: its subscribers fetch it.
+BATCH_BYTES_MAX = 256 << 10
+#: For the PUB socket; all subscribers share the memory of a queued frame.
+FEED_LIMITS = SocketLimits(send_queue_max=4_000, heartbeat_ms=1_000)
+#: With so many changed topics a control frame leaves at once, so that it stays small.
+CHANGED_TOPICS_MAX = 4_096
+UNKNOWN_CLUSTER = 0
+
+
+class Feed:
+    """Publishes on a bound PUB. `counters`: batches, controls, too_large.
+
+    `publish` is called with each delivery, `jump` when a snapshot moved the state without delivering.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], cluster: Callable[[], int], *, ring: int, next_offset: int) -> None:
+        self.counters: Counter[str] = Counter()
+        self._socket = DrainedSocket(socket)
+        self._cluster = cluster
+        self._ring = ring
+        self._next_offset = next_offset
+        self._since = next_offset
+        self._changed: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._published_at = self._loop.time()
+        self._pausing = False  # a timer looks whether the feed has paused
+        self._timer = self._loop.call_later(CONTROL_INTERVAL_S, self._on_interval)
+        self._pause_timer: asyncio.TimerHandle | None = None
+
+    def publish(self, batches: Iterable[tuple[BatchInfo, bytes]], next_offset: int) -> None:
+        """Send applied batches, in order; `next_offset` follows the last of them."""
+        cluster, ring, changed, send = self._cluster(), self._ring, self._changed, self._socket.send
+        sent = skipped = 0
+        for info, packed in batches:
+            changed[info.topic] = info.first_offset + info.messages - 1
+            if len(packed) > BATCH_BYTES_MAX:
+                skipped += 1
+                continue
+            send(encode_batch(cluster, ring, info, packed))
+            sent += 1
+        self._next_offset = next_offset
+        self.counters["batches"] += sent
+        if skipped:
+            self.counters["too_large"] += skipped
+        if skipped or len(changed) >= CHANGED_TOPICS_MAX:
+            self._control()
+        elif sent:
+            self._published_at = self._loop.time()
+            if not self._pausing:
+                self._pausing = True
+                self._pause_timer = self._loop.call_later(PAUSE_S, self._look_for_pause)
+
+    def jump(self, next_offset: int) -> None:
+        """The state stands at `next_offset` without deliveries in between: every subscriber below it sees a hole."""
+        self._next_offset = self._since = next_offset
+        self._changed.clear()
+        self._control()
+
+    def close(self) -> None:
+        """Stop; the socket is closed. Safe to call twice."""
+        self._timer.cancel()
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        self._socket.close()
+
+    def _look_for_pause(self) -> None:
+        quiet = self._loop.time() - self._published_at
+        if quiet >= PAUSE_S:
+            self._pausing = False
+            if self._changed:
+                self._control()
+        else:
+            self._pause_timer = self._loop.call_later(PAUSE_S - quiet, self._look_for_pause)
+
+    def _on_interval(self) -> None:
+        self._timer = self._loop.call_later(CONTROL_INTERVAL_S, self._on_interval)
+        self._control()
+
+    def _control(self) -> None:
+        cluster = self._cluster()
+        if cluster == UNKNOWN_CLUSTER:
+            return
+        self._socket.send(encode_control(cluster, self._ring, self._next_offset, self._since, self._changed))
+        self.counters["controls"] += 1
+        self._since = self._next_offset
+        self._changed.clear()

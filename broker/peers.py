@@ -1,0 +1,260 @@
+"""Transport between the members: PUB/SUB for what goes to all, DEALER -> ROUTER for what goes to one.
+
+Each member binds a PUB and a ROUTER and connects a SUB to every peer's PUB and one DEALER to each peer's ROUTER.
+DEALERs only send and the ROUTER only receives, so each direction of a pair has a connection and a bounded queue of its
+own. The frames are opaque here: a codec turns them into events, and what it refuses is dropped and counted
+(docs/faults.md 38-41).
+
+Nothing is queued for a peer that is not connected (ZMQ_IMMEDIATE): the protocol resends, and frames that waited for
+minutes would only be refused by their view. A queue at its high-water mark cuts that peer: the connection is closed
+with what it holds, counted, and made again (A9: no frame is dropped in silence).
+
+V1: the socket monitor of each DEALER tells a broken connection within milliseconds of a kill -9: the kernel of the dead
+process's machine closes its sockets. `on_peer_lost` follows when the connection broke *and* the immediate reconnect
+failed, so that a connection that is only cut and made again suspects nobody. A stopped process (SIGSTOP) keeps its
+connections: it is silence, and the core's business.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from struct import Struct
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import zmq
+
+from broker.sockets import DrainedSocket, Message, Sent, SocketLimits, ZmqContext, bind, open_socket
+from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
+
+Event_co = TypeVar("Event_co", covariant=True)
+Event = TypeVar("Event")
+
+RECONNECT_MS = 10
+RECONNECT_MS_MAX = 200
+#: TCP waits twice as long after each loss, up to minutes: a link that was cut in silence would be used again long after
+#: it is whole. So a connection without an answer is replaced, and an attempt without one is begun again.
+HEARTBEAT_MS = 200
+CONNECT_TIMEOUT_MS = 500
+_MONITORED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_MONITOR_FRAME = Struct("=HI")  # event, value; the second part is the endpoint
+
+
+class FrameDecoder(Protocol[Event_co]):
+    """Frames -> event; None: nothing to tell (our own frame). Raises RingcastError only."""
+
+    def decode(self, frames: Sequence[bytes]) -> Event_co | None:
+        """Decode one multipart message."""
+
+
+class PeerEndpoints(NamedTuple):
+    """Where a peer's ROUTER and PUB are reached, as ZeroMQ endpoints."""
+
+    peer: str
+    pub: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """Bounds of the transport. Queues are in messages: what the protocol has outstanding is bounded in bytes (A9)."""
+
+    frame_bytes_max: int = 64 << 20
+    peer_queue_max: int = 4_000
+    pub_queue_max: int = 4_000
+    receive_queue_max: int = 4_000
+
+
+class Link(Enum):
+    """What is known of the way to a peer."""
+
+    UNKNOWN = "unknown"  # the first connection is being made
+    UP = "up"  # the handshake succeeded
+    BROKEN = "broken"  # it broke, the immediate reconnect is under way
+    DOWN = "down"  # it broke, or never stood, and a connect failed
+
+
+class _Peer:
+    """One peer's DEALER, its monitor, and what is known of the way."""
+
+    __slots__ = ("dealer", "endpoint", "link", "monitor")
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.link = Link.UNKNOWN
+        self.dealer: DrainedSocket | None = None
+        self.monitor: DrainedSocket | None = None
+
+    def close(self) -> None:
+        if self.dealer is not None and not self.dealer.closed:
+            self.dealer.socket.disable_monitor()
+            self.dealer.close()
+        if self.monitor is not None:
+            self.monitor.close()
+
+
+class PeerTransport(Generic[Event]):
+    """The sockets of one member. `on_events` gets all events of one drain, oldest first; it must not block.
+
+    `counters`: dropped frames by reason, cut peers, sends without a connection. Must be made on the running loop.
+    """
+
+    def __init__(
+        self,
+        context: ZmqContext,
+        *,
+        bind_peer: str,
+        bind_pub: str,
+        peers: Mapping[int, PeerEndpoints],
+        codec: FrameDecoder[Event],
+        on_events: Callable[[list[Event]], None],
+        on_peer_lost: Callable[[int], None],
+        on_peer_found: Callable[[int], None],
+        limits: PeerLimits | None = None,
+    ) -> None:
+        self._context = context
+        self._codec = codec
+        self._on_events = on_events
+        self._on_peer_lost = on_peer_lost
+        self._on_peer_found = on_peer_found
+        self._limits = limits or PeerLimits()
+        self.counters: Counter[str] = Counter()
+        self._closed = False
+        router, pub = self._open(zmq.ROUTER), self._open(zmq.PUB, self._limits.pub_queue_max)
+        # Both are bound before the loop knows either: an address that is refused leaves no reader behind.
+        self.peer_endpoint = bind(router, bind_peer)
+        self.pub_endpoint = bind(pub, bind_pub)
+        self._router = DrainedSocket(router, self._routed)
+        self._pub = DrainedSocket(pub)
+        self._sub = DrainedSocket(self._open(zmq.SUB), self._decoded)
+        self._sub.socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._peers: dict[int, _Peer] = {}
+        for member, endpoints in peers.items():
+            self._sub.socket.connect(endpoints.pub)
+            self._peers[member] = _Peer(endpoints.peer)
+            self._connect(member)
+
+    def _open(self, kind: int, send_queue_max: int = 1_000) -> "zmq.Socket[bytes]":
+        limits = SocketLimits(
+            frame_bytes_max=self._limits.frame_bytes_max,
+            send_queue_max=send_queue_max,
+            receive_queue_max=self._limits.receive_queue_max,
+            heartbeat_ms=HEARTBEAT_MS,
+        )
+        socket = open_socket(self._context, kind, limits)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
+        return socket
+
+    # -------------------------------------------------------------- out
+
+    def broadcast(self, frames: Sequence[bytes]) -> None:
+        """To all; a PUB socket drops for a subscriber at its high-water mark, and NACK repairs that (A8)."""
+        self._pub.send(frames)
+
+    def send(self, member: int, frames: Sequence[bytes]) -> bool:
+        """To one; False if it did not leave (no connection, or the peer was cut): the protocol resends."""
+        peer = self._peers.get(member)
+        if peer is None or peer.dealer is None:
+            self.counters["send_unknown_member"] += 1
+            return False
+        outcome = peer.dealer.send(frames)
+        if outcome is Sent.DONE:
+            return True
+        if outcome is Sent.FULL and peer.link is Link.UP:
+            self.counters["peer_cut"] += 1
+            self._connect(member)
+        else:
+            self.counters["send_not_connected"] += 1
+        return False
+
+    def link(self, member: int) -> Link:
+        """What is known of the way to a peer."""
+        return self._peers[member].link
+
+    @property
+    def connected(self) -> tuple[int, ...]:
+        """The peers whose handshake stands."""
+        return tuple(member for member, peer in self._peers.items() if peer.link is Link.UP)
+
+    # -------------------------------------------------------------- in
+
+    def _routed(self, messages: list[Message]) -> None:
+        for frames in messages:
+            del frames[0]  # the ROUTER's name of the connection; who sent it stands in the envelope
+        self._decoded(messages)
+
+    def _decoded(self, messages: list[Message]) -> None:
+        decode = self._codec.decode
+        events = []
+        for frames in messages:
+            try:
+                event = decode(frames)
+            except RingcastError as error:
+                self._dropped(error)
+                continue
+            if event is not None:
+                events.append(event)
+        if events and not self._closed:
+            self._on_events(events)
+
+    def _dropped(self, error: RingcastError) -> None:
+        reason = "other"
+        for kind in (UnsupportedVersion, WrongCluster, BadFrame):
+            if isinstance(error, kind):
+                reason = kind.code
+                break
+        self.counters[f"dropped_{reason}"] += 1
+
+    # -------------------------------------------------------------- connections
+
+    def _connect(self, member: int) -> None:
+        """A new DEALER to a peer; the old one goes with everything it had queued."""
+        peer = self._peers[member]
+        peer.close()
+        socket = self._open(zmq.DEALER, self._limits.peer_queue_max)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        monitor = socket.get_monitor_socket(_MONITORED)
+        peer.dealer = DrainedSocket(socket)
+        peer.monitor = DrainedSocket(monitor, lambda messages: self._monitored(member, messages))
+        socket.connect(peer.endpoint)
+
+    def _monitored(self, member: int, messages: list[Message]) -> None:
+        for frames in messages:
+            event, _ = _MONITOR_FRAME.unpack(frames[0])
+            self._link_changed(member, event)
+
+    def _link_changed(self, member: int, event: int) -> None:
+        """V1, as a table: handshake = found; broken, then a failed connect = lost; a first connect that fails too."""
+        peer = self._peers[member]
+        if self._closed:
+            return
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if peer.link is not Link.UP:
+                found = peer.link is not Link.BROKEN  # cut and made again at once: nobody noticed
+                peer.link = Link.UP
+                if found:
+                    self._on_peer_found(member)
+        elif event == zmq.EVENT_DISCONNECTED:
+            if peer.link is Link.UP:
+                peer.link = Link.BROKEN
+        elif peer.link in {Link.BROKEN, Link.UNKNOWN}:  # the connect was refused, or the handshake failed
+            peer.link = Link.DOWN
+            self._on_peer_lost(member)
+
+    def close(self) -> None:
+        """Close all sockets; no callback comes after it."""
+        if self._closed:
+            return
+        self._closed = True
+        for peer in self._peers.values():
+            peer.close()
+        for socket in (self._router, self._pub, self._sub):
+            socket.close()

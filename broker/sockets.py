@@ -1,0 +1,236 @@
+"""Sockets that are drained: watched by file descriptor, read with NOBLOCK until EAGAIN, handed over in one list.
+
+`zmq.asyncio` makes one future per frame (80 k frames/s here); a drained socket gives several 100 k frames/s, and the
+whole of what arrived becomes one step of the core (docs/architecture.md, "Sockets are drained").
+
+Rules that libzmq puts on such a reader, each kept here and nowhere else:
+
+- The descriptor is edge-triggered: it says "something changed", not "there is a message", and any call on the socket
+  may swallow the signal. So ZMQ_EVENTS is read again after each drain, and once per loop turn after sends.
+- A multipart message is sent whole or not at all: the high-water mark is checked at its first frame. If a peer goes in
+  the middle, the rest must still be handed in, or libzmq would drop frames of the next message.
+- One reader per socket. There is no task and no await, so nothing to cancel and no frame to lose.
+
+Measured: `recv(copy=False)` then `.bytes` beats `recv(copy=True)` at every size, since the frame knows by itself
+whether more follow (420 k against 320 k two-frame messages/s at 100 B). Keeping the buffer instead of the bytes saves
+3 us at 26 kB and pins libzmq's memory: not worth it. Sending copies below COPY_BYTES_MAX.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+import zmq
+from zmq.backend import Socket as Backend
+
+Message: TypeAlias = list[bytes]
+OnFrames: TypeAlias = Callable[[list[Message]], None]
+ZmqContext: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
+ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
+
+#: Frames from this size on are lent to libzmq instead of copied: below it the bookkeeping costs more than the copy.
+COPY_BYTES_MAX = 128 << 10
+#: Frames of one message; libzmq limits the bytes of a frame but not how many a message has.
+PARTS_MAX = 4096
+
+# Plain numbers: pyzmq's enums cost more than the receive itself.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.SNDMORE)
+_POLLIN = int(zmq.POLLIN)
+_EVENTS = int(zmq.EVENTS)
+_receive = Backend.recv
+_send = Backend.send
+_get = Backend.get
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Bounds of one socket. Queues are in messages and per peer; a frame beyond `frame_bytes_max` cuts its sender.
+
+    `heartbeat_ms`: libzmq asks each peer so often whether it still reads, and cuts one that has not answered in five
+    times that, which frees its queue; 0 = never.
+    """
+
+    frame_bytes_max: int = 64 << 20
+    send_queue_max: int = 1_000
+    receive_queue_max: int = 1_000
+    handshake_ms: int = 5_000
+    backlog: int = 512
+    heartbeat_ms: int = 0
+
+
+class Sent(Enum):
+    """What became of a message."""
+
+    DONE = "done"
+    FULL = "full"  # the peer's queue is at its high-water mark: nothing of the message was taken
+    GONE = "gone"  # the peer is not connected (ROUTER_MANDATORY), or went while the message was handed over
+
+
+def open_socket(context: ZmqContext, kind: int, limits: SocketLimits | None = None) -> ZmqSocket:
+    """A socket with every bound set. Nothing lingers: what must arrive is resent by its owner, not by a socket."""
+    limits = limits or SocketLimits()
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, limits.frame_bytes_max)
+    socket.setsockopt(zmq.SNDHWM, limits.send_queue_max)
+    socket.setsockopt(zmq.RCVHWM, limits.receive_queue_max)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, limits.handshake_ms)
+    socket.setsockopt(zmq.BACKLOG, limits.backlog)
+    if limits.heartbeat_ms:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, limits.heartbeat_ms)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * limits.heartbeat_ms)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    return socket
+
+
+class AddressRefused(OSError):
+    """An endpoint cannot be bound: it is taken, or not one of this machine."""
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        super().__init__(f"{endpoint} cannot be bound: {why}")
+        self.endpoint = endpoint
+        self.why = why
+
+
+def bind(socket: ZmqSocket, endpoint: str) -> str:
+    """Bind and return the endpoint with the port that was given ('tcp://127.0.0.1:*' takes any free one).
+
+    Raises AddressRefused.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise AddressRefused(endpoint, zmq.strerror(error.errno or 0)) from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+class DrainedSocket:
+    """A zmq socket with one reader: `on_frames(messages)` gets everything that a loop turn found, oldest first.
+
+    `on_frames` runs on the loop and must not block; it may send on this socket and may close it. An error it raises
+    goes to the loop's exception handler and does not stop the reader. `on_frames=None`: a socket that only sends.
+    A turn takes at most `turn_messages_max` messages and about `turn_bytes_max` bytes, so that timers and other
+    sockets have their turn too; the rest comes in the next one.
+    """
+
+    def __init__(
+        self,
+        socket: ZmqSocket,
+        on_frames: OnFrames | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        turn_messages_max: int = 1_000,
+        turn_bytes_max: int = 16 << 20,
+    ) -> None:
+        self.socket = socket
+        self.oversized = 0  # messages of more than PARTS_MAX frames, dropped
+        self._on_frames = on_frames
+        self._turn_messages_max = turn_messages_max
+        self._turn_bytes_max = turn_bytes_max
+        self._loop = loop or asyncio.get_running_loop()
+        self._recheck: asyncio.Handle | None = None
+        self._closed = False
+        if on_frames is not None:
+            self._descriptor = socket.fileno()
+            self._loop.add_reader(self._descriptor, self._drain)
+            self._plan_recheck()  # what came before the reader was set has already used up its signal
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
+    def send(self, frames: Sequence[bytes | zmq.Frame]) -> Sent:
+        """Queue one multipart message without waiting, whole or not at all; the caller acts on FULL and GONE."""
+        if self._on_frames is not None and self._recheck is None:
+            self._plan_recheck()
+        socket = self.socket
+        last = len(frames) - 1
+        outcome = Sent.DONE
+        for i, frame in enumerate(frames):
+            flags = _NOBLOCK if i == last else _NOBLOCK | _MORE
+            try:
+                if len(frame) < COPY_BYTES_MAX:
+                    _send(socket, frame, flags)
+                else:
+                    _send(socket, frame, flags, False)
+            except zmq.Again:
+                outcome = Sent.FULL if i == 0 else Sent.GONE
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                outcome = Sent.GONE
+            if outcome is not Sent.DONE and i == 0:
+                break
+        return outcome
+
+    def send_tracked(self, frames: Sequence[bytes]) -> tuple[Sent, zmq.MessageTracker | None]:
+        """As `send`; the tracker is done when libzmq has handed the message on to the peer and holds none of it."""
+        tracked = zmq.Frame(frames[-1], track=True, copy_threshold=0)
+        outcome = self.send((*frames[:-1], tracked))
+        return outcome, tracked.tracker if outcome is Sent.DONE else None
+
+    def close(self) -> None:
+        """Stop reading and close; what is queued to send is dropped. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._recheck is not None:
+            self._recheck.cancel()
+        if self._on_frames is not None:
+            self._loop.remove_reader(self._descriptor)
+        self.socket.close(linger=0)
+
+    def _plan_recheck(self) -> None:
+        self._recheck = self._loop.call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self._recheck = None
+        if self._readable():
+            self._drain()
+
+    def _readable(self) -> bool:
+        return not self._closed and bool(int(_get(self.socket, _EVENTS)) & _POLLIN)
+
+    def _drain(self) -> None:
+        if self._closed:
+            return
+        assert self._on_frames is not None
+        messages: list[Message] = []
+        try:
+            self._receive_into(messages)
+        except zmq.Again:
+            pass
+        finally:
+            try:
+                if messages:
+                    self._on_frames(messages)
+            finally:
+                if self._recheck is None and self._readable():
+                    self._plan_recheck()
+
+    def _receive_into(self, messages: list[Message]) -> None:
+        """Append what is there, up to the turn's budget. Raises zmq.Again when there is no more."""
+        socket, receive = self.socket, _receive
+        bytes_left = self._turn_bytes_max
+        for _ in range(self._turn_messages_max):
+            frame = receive(socket, _NOBLOCK, False)
+            part = frame.bytes
+            bytes_left -= len(part)
+            parts = [part]
+            while frame.more:
+                frame = receive(socket, _NOBLOCK, False)
+                part = frame.bytes
+                bytes_left -= len(part)
+                if len(parts) <= PARTS_MAX:
+                    parts.append(part)
+            if len(parts) <= PARTS_MAX:
+                messages.append(parts)
+            else:
+                self.oversized += 1
+            if bytes_left < 0:
+                return

@@ -1,0 +1,56 @@
+"""`ringcast`: the commands, each in a module of its own; no logic here."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from cli import cluster, cursors, demo, recover, serve, simulate, status, topics
+from cli.common import ClusterOption, JsonOption, use_cluster
+from cli.render import as_json
+
+app = typer.Typer(
+    name="ringcast",
+    help="A totally ordered, durable broadcast bus: `ringcast up`, `ringcast publish`, `ringcast subscribe`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for module in (cluster, topics, cursors, status, recover, demo, serve, simulate):
+    module.register(app)
+
+
+def _version() -> str:
+    try:
+        return version("ringcast")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    cluster: ClusterOption = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    use_cluster(cluster)
+
+
+@app.command("version")
+def show_version(as_json_: JsonOption = False) -> None:
+    """Print the version."""
+    if as_json_:
+        as_json({"version": _version()})
+    else:
+        typer.echo(_version())
+
+
+def main() -> None:
+    """The entry point behind `cli.__main__`."""
+    app()

@@ -1,0 +1,101 @@
+"""Output: rich tables for humans, JSON for programs, one line on stderr for errors."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+PIPE_COLUMNS = 200
+
+
+def console() -> Console:
+    """stdout, as wide as it is; a file or pipe gets its rows whole."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+
+
+def error(text: str) -> None:
+    """One line on stderr."""
+    typer.secho(f"ringcast: {text}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+
+
+def note(text: str) -> None:
+    """A remark on stderr, for humans only."""
+    if sys.stderr.isatty():
+        typer.secho(text, err=True, dim=True)
+
+
+def as_json(value: object) -> None:
+    """One JSON document."""
+    typer.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def json_line(value: object) -> None:
+    """One JSON object on a line of its own."""
+    typer.echo(json.dumps(value, default=_plain, separators=(",", ":")))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Iterable):
+        return list(value)
+    return str(value)
+
+
+def payload(data: bytes) -> str:
+    """A payload for the eye: text if it is some, else hex."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "0x" + data.hex()
+
+
+def payload_fields(data: bytes) -> dict[str, str]:
+    """A payload in JSON: `payload` if it is text, else `payload_hex`."""
+    try:
+        return {"payload": data.decode()}
+    except UnicodeDecodeError:
+        return {"payload_hex": data.hex()}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
+    """A plain table; numbers to the right."""
+    listed = [[str(cell) for cell in row] for row in rows]
+    found = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
+    for index, column in enumerate(columns):
+        numeric = all(row[index].lstrip("-").replace(",", "").isdigit() or row[index] == "-" for row in listed)
+        found.add_column(column, justify="right" if numeric and listed else "left", no_wrap=True)
+    for row in listed:
+        found.add_row(*row)
+    return found
+
+
+def status_table(replicas: Sequence[Mapping[str, Any]]) -> Table:
+    """View, ring, token, slot, commit and lag of each replica."""
+    committed = max((int(one.get("committed", 0)) for one in replicas), default=0)
+    rows = []
+    for one in replicas:
+        if "error" in one:
+            rows.append([one["replica"], "unreachable", *("-",) * 7])
+            continue
+        rows.append(
+            [
+                one["replica"],
+                one["state"],
+                ".".join(map(str, one["view"])),
+                " ".join(map(str, one["ring"])),
+                "●" if one.get("token_holder") == one["replica"] else "",
+                one["end"],
+                one["committed"],
+                committed - int(one["applied"]),
+                one["next_offset"],
+            ]
+        )
+    return table(("replica", "state", "view", "ring", "token", "slots", "committed", "lag", "next offset"), rows)

@@ -1,0 +1,44 @@
+"""`ringcast serve bus`: one replica in this process."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import reported
+from replicas.config import load
+
+serve_app = typer.Typer(help="Run one role in this process.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve`."""
+    app.add_typer(serve_app, name="serve")
+
+
+@serve_app.callback()
+def _roles() -> None:
+    """Run one role in this process."""
+
+
+@serve_app.command("bus")
+@reported
+def bus(
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="TOML file [default: RINGCAST_CONFIG].")
+    ] = None,
+    member: Annotated[int | None, typer.Option("--id", help="This member's id; before file and environment.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+) -> None:
+    """Run one replica of the bus until SIGTERM.
+
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/config.py lists them). SIGTERM leaves the
+    ring and drains the clients. Exit codes: 0 stopped in order; 2 wrong configuration; 3 the replica stopped itself to
+    keep the order; 4 the disk failed; 5 the data folder is in use or another member's; 6 an address cannot be bound
+    (the log says which key, which address, and who has it).
+    """
+    loaded = load(config, {"id": member, "data": data, "log_level": log_level})
+    from replicas.bus import run
+
+    raise typer.Exit(run(loaded.config))

@@ -1,0 +1,26 @@
+"""`ringcast simulate`: the core under one seed after another (sequencer/simulator)."""
+
+from typing import Annotated
+
+import typer
+
+from sequencer.simulator.__main__ import main
+
+
+def register(app: typer.Typer) -> None:
+    """Add `simulate`."""
+    app.command("simulate")(simulate)
+
+
+def simulate(
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="A..B", help="One seed or a range.")] = None,
+    members: Annotated[int | None, typer.Option("--members", min=1, max=7, help="[default: by seed]")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Run seeds for so long.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes [default: one for each CPU].")] = None,
+    trace: Annotated[int | None, typer.Option("--trace", metavar="SEED", help="Run one seed and print it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Run the protocol core in a faulty cluster that lives in one process. Exit code 1 if a seed finds a violation."""
+    options = {"--seeds": seeds, "--members": members, "--seconds": seconds, "--jobs": jobs, "--trace": trace}
+    arguments = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    raise typer.Exit(main([*arguments, *(["--json"] if json else [])]))

@@ -1,0 +1,140 @@
+"""`ringcast status`, `health` and `verify`: what the replicas say of themselves, and whether they agree."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+
+from cli import render
+from cli.common import NO, OK, UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
+from replicas.overview import Overview
+from replicas.verification import verify as compare
+
+WATCH_INTERVAL_S = 0.25
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("status")(status)
+    app.command("health")(health)
+    app.command("verify")(verify)
+
+
+@reported
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Keep it up to date until Ctrl-C.")] = False,
+    cluster: ClusterOption = None,
+    timeout: TimeoutOption = 5.0,
+    json: JsonOption = False,
+) -> None:
+    """View, ring, token, slots, commit and lag of each replica."""
+    where = cluster_of(cluster)
+    run(_watch(where, timeout, json) if watch else _status(where, timeout, json))
+
+
+async def _status(where: str, timeout_s: float, json: bool) -> None:
+    async with Overview(where, timeout_s) as overview:
+        replicas = await overview.look()
+    _show(replicas, json)
+
+
+def _show(replicas: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        render.as_json({"cluster": _cluster(replicas), "replicas": replicas})
+        return
+    console = render.console()
+    console.print(render.status_table(replicas))
+    names = {str(one["durability"]) for one in replicas if "durability" in one}
+    console.print(f"\ncluster {_cluster(replicas)}  durability {', '.join(sorted(names))}")
+    if any(one.get("possible_loss") for one in replicas):
+        console.print("possible loss: an operator made a view with `recover --accept-loss`")
+    for one in replicas:
+        if "error" in one:
+            render.error(f"replica {one['replica']}: {one['error']}")
+    _show_advice(replicas)
+
+
+def _show_advice(replicas: list[dict[str, Any]]) -> None:
+    """What to do when nothing mends itself, once."""
+    for advice in {str(one["advice"]) for one in replicas if one.get("advice")}:
+        render.error(advice)
+
+
+def _cluster(replicas: list[dict[str, Any]]) -> str:
+    return next((str(one["cluster"]) for one in replicas if "cluster" in one), "unknown")
+
+
+async def _watch(where: str, timeout_s: float, json: bool) -> None:
+    async with Overview(where, timeout_s) as overview:
+        if json:
+            while True:
+                render.json_line({"replicas": await overview.look()})
+                await asyncio.sleep(WATCH_INTERVAL_S)
+        with Live(render.status_table(await overview.look()), console=render.console(), screen=False) as live:
+            while True:
+                await asyncio.sleep(WATCH_INTERVAL_S)
+                live.update(render.status_table(await overview.look()))
+
+
+@reported
+def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: JsonOption = False) -> None:
+    """Exit code 0 if every replica serves, 1 if some do not but a quorum does, 3 if nothing can be ordered."""
+
+    async def ask() -> list[dict[str, Any]]:
+        async with Overview(cluster_of(cluster), timeout) as overview:
+            return await overview.look()
+
+    replicas = run(ask())
+    serving = [one for one in replicas if one.get("in_quorum")]
+    quorum = len(replicas) // 2 + 1
+    verdict = "healthy" if len(serving) == len(replicas) else "degraded" if len(serving) >= quorum else "down"
+    if json:
+        advice = next((one["advice"] for one in replicas if one.get("advice")), None)
+        counts = {"serving": len(serving), "replicas": len(replicas), "quorum": quorum}
+        render.as_json({"health": verdict, **counts, "advice": advice})
+    else:
+        typer.echo(f"{verdict}: {len(serving)} of {len(replicas)} replicas serve, {quorum} are needed")
+        for one in replicas:
+            if not one.get("in_quorum"):
+                render.error(f"replica {one['replica']}: {one.get('error') or one.get('state')}")
+        _show_advice(replicas)
+    raise typer.Exit({"healthy": OK, "degraded": NO, "down": UNAVAILABLE}[verdict])
+
+
+@reported
+def verify(cluster: ClusterOption = None, timeout: TimeoutOption = 30.0, json: JsonOption = False) -> None:
+    """Compare the chains over all replicas' logs. Exit 1 and the first slot that differs; 3 if only one answers."""
+    found = run(compare(cluster_of(cluster), timeout))
+    alone = len(found.ends) == 1 and bool(found.unreachable)
+    if json:
+        render.as_json(
+            {
+                "identical": found.identical,
+                "first": found.first,
+                "end": found.end,
+                "differs_at": found.differs_at,
+                "state_differs_at": found.state_differs_at,
+                "chains": found.chains,
+                "ends": found.ends,
+                "unreachable": found.unreachable,
+            }
+        )
+    elif found.differs_at is not None:
+        typer.echo(f"the logs differ from slot {found.differs_at} on:")
+        render.console().print(render.table(("replica", "chain"), found.chains.items()))
+    elif found.state_differs_at is not None:
+        typer.echo(f"the logs are the same, but the states differ at or below slot {found.state_differs_at}")
+    elif alone:
+        typer.echo("only one replica answered: there is nothing to compare it with")
+    elif found.end <= found.first:
+        typer.echo(f"{len(found.ends)} replicas have no slot in common yet")
+    else:
+        chain = next(iter(found.chains.values()))
+        typer.echo(f"{len(found.ends)} replicas hold the same order: slots {found.first} to {found.end - 1}, {chain}")
+    for member, why in found.unreachable.items():
+        render.error(f"replica {member} was not compared: {why}")
+    if not found.identical:
+        raise typer.Exit(NO)
+    if alone:
+        raise typer.Exit(UNAVAILABLE)

@@ -1,0 +1,1 @@
+"""State machines, and the processes that host them."""

@@ -1,0 +1,61 @@
+"""What every replica says of itself, side by side: one connection for each, kept open between looks."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+import ringcast
+from ringcast.endpoints import Cluster
+from ringcast.strict import Plain
+
+#: A replica that runs answers in milliseconds; one that does not must not hold up what the others say.
+MEMBER_TIMEOUT_S = 1.0
+
+
+def no_answer(seconds: float) -> str:
+    """What is said of a member that did not answer."""
+    return f"no answer within {seconds:g} s: is its process running?"
+
+
+class Overview:
+    """`async with Overview(cluster) as overview: replicas = await overview.look()`."""
+
+    def __init__(self, cluster: Cluster, timeout_s: float = 5.0) -> None:
+        self._cluster = cluster
+        self._timeout_s = timeout_s
+        self._member_timeout_s = min(timeout_s, MEMBER_TIMEOUT_S)
+        self._members: tuple[int, ...] = ()
+        self._buses: dict[int, ringcast.Bus] = {}
+
+    async def __aenter__(self) -> Self:
+        """Learn the members from any replica. Raises Unreachable, and what `connect` raises."""
+        async with ringcast.connect(self._cluster, timeout=self._timeout_s) as bus:
+            self._members = (await bus.status()).members
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for bus in self._buses.values():
+            await bus.close()
+        self._buses.clear()
+
+    async def look(self) -> list[dict[str, Any]]:
+        """One row for each member, by id: the fields of the query `status`, or `replica` and `error`."""
+        return list(await asyncio.gather(*map(self._ask, self._members)))
+
+    async def _ask(self, member: int) -> dict[str, Any]:
+        try:
+            bus = self._buses.get(member)
+            if bus is None:
+                bus = ringcast.connect(self._cluster, replica=member, timeout=self._member_timeout_s)
+                await bus.__aenter__()
+                self._buses[member] = bus
+            found: dict[str, Plain] = await bus.query("status", local=True, timeout=self._member_timeout_s)
+        except ringcast.RingcastError as error:
+            lost = self._buses.pop(member, None)
+            if lost is not None:
+                await lost.close()
+            silent = isinstance(error, ringcast.Unreachable | ringcast.Timeout)
+            return {"replica": member, "error": no_answer(self._member_timeout_s) if silent else str(error)}
+        return dict(found)

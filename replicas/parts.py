@@ -1,0 +1,210 @@
+"""The protocol's nouns as plain msgpack values, and back: shared by the peer frames and by the log's records.
+
+`pack_*` gives a plain value; `read_*` takes one that came from outside, checks every type, size and range, and raises
+BadFrame only (docs/faults.md 38, 48). A number that counts (slot, lsn, time, view counter) fits 63 bits, so that
+adding one to it never overflows anywhere; random bits (incarnation nonce, storage and cluster id) use 64.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from ringcast.strict import U63_MAX, U64_MAX, Plain, bad
+from sequencer.types import (
+    CHAIN_BYTES,
+    BackOff,
+    Entry,
+    Identity,
+    Incarnation,
+    Learner,
+    Request,
+    Sequence,
+    View,
+    ViewNumber,
+)
+
+MEMBER_ID_MAX = 63
+MEMBERS_MAX = 7
+ENTRIES_MAX = 4_096
+SEQUENCES_MAX = 4_096
+REQUESTS_MAX = 65_536
+FRAMES_MAX = 65_536
+BACK_OFF_LEVEL_MAX = 64
+
+Part = TypeVar("Part")
+_INT_ONLY = {int}
+
+
+def numbers(what: str, values: Any, count: int) -> None:
+    """Check an array of exactly `count` integers in 0..2^63-1 (bool is none); four C-level calls, for the hot path."""
+    if type(values) is not tuple or len(values) != count or set(map(type, values)) != _INT_ONLY:
+        bad(what, values, f"{count} integers")
+    if min(values) < 0 or max(values) > U63_MAX:
+        bad(what, values, "integers in 0..2^63-1")
+
+
+def number(what: str, value: Any, low: int = 0, high: int = U63_MAX) -> int:
+    """An integer in [low, high]."""
+    if type(value) is not int or not low <= value <= high:
+        bad(what, value, f"an integer in {low}..{high}")
+    return value
+
+
+def flag(what: str, value: Any) -> bool:
+    """A bool."""
+    if type(value) is not bool:
+        bad(what, value, "true or false")
+    return value
+
+
+def binary(what: str, value: Any, size: int = CHAIN_BYTES) -> bytes:
+    """Exactly `size` bytes; a chain or a digest unless told otherwise."""
+    if type(value) is not bytes or len(value) != size:
+        bad(what, value, f"{size} bytes")
+    return value
+
+
+def text(what: str, value: Any, size_max: int = 128) -> str:
+    """A str of at most `size_max` characters."""
+    if type(value) is not str or len(value) > size_max:
+        bad(what, value, f"text of at most {size_max} characters")
+    return value
+
+
+def array(what: str, value: Any, count: int) -> tuple[Any, ...]:
+    """An array of exactly `count` elements, still to be read one by one."""
+    if type(value) is not tuple or len(value) != count:
+        bad(what, value, f"an array of {count}")
+    return value
+
+
+def each(what: str, value: Any, count_max: int, read: Callable[[Any], Part]) -> tuple[Part, ...]:
+    """An array of at most `count_max` elements of one kind."""
+    if type(value) is not tuple or len(value) > count_max:
+        bad(what, value, f"an array of at most {count_max}")
+    return tuple(map(read, value))
+
+
+def member_id(value: Any) -> int:
+    """A member's id, 1..63."""
+    return number("a member id", value, 1, MEMBER_ID_MAX)
+
+
+def read_incarnation(value: Any) -> Incarnation:
+    """(counter, 64 random bits)."""
+    counter, nonce = array("an incarnation", value, 2)
+    return Incarnation(number("an incarnation's counter", counter), number("an incarnation's bits", nonce, 0, U64_MAX))
+
+
+def read_identity(value: Any) -> Identity:
+    """(incarnation, storage id)."""
+    incarnation, storage = array("an identity", value, 2)
+    return Identity(read_incarnation(incarnation), number("a storage id", storage, 0, U64_MAX))
+
+
+def read_optional_identity(value: Any) -> Identity | None:
+    """An identity, or nil: never met."""
+    return None if value is None else read_identity(value)
+
+
+def read_number(value: Any) -> ViewNumber:
+    """A view number; (0, 0) is no view."""
+    numbers("a view number", value, 2)
+    if value[1] > MEMBER_ID_MAX:
+        bad("a view number's proposer", value[1], f"0..{MEMBER_ID_MAX}")
+    return ViewNumber(*value)
+
+
+def _read_learner(value: Any) -> Learner:
+    member, identity = array("a learner", value, 2)
+    return Learner(member_id(member), read_optional_identity(identity))
+
+
+def _read_back_off(value: Any) -> BackOff:
+    numbers("a back-off", value, 2)
+    return BackOff(member_id(value[0]), number("a back-off's level", value[1], 0, BACK_OFF_LEVEL_MAX))
+
+
+def _ascending(what: str, ids: tuple[int, ...]) -> tuple[int, ...]:
+    if not ids or any(left >= right for left, right in pairwise(ids)):
+        bad(what, ids, "at least one id, ascending")
+    return ids
+
+
+def pack_view(view: View) -> Plain:
+    """View -> plain; named tuples are arrays already."""
+    return tuple(view)
+
+
+def read_view(value: Any) -> View:
+    """A view whose ring and members are ascending, the ring and the source within the members."""
+    whole, ring, source, base, chain, members, learners, back_offs, accepted_loss = array("a view", value, 9)
+    view = View(
+        number=read_number(whole),
+        ring=_ascending("a ring", each("a ring", ring, MEMBERS_MAX, member_id)),
+        source=member_id(source),
+        base=number("a view's base", base),
+        chain=binary("a view's chain", chain),
+        members=_ascending("the members", each("the members", members, MEMBERS_MAX, member_id)),
+        learners=each("the learners", learners, MEMBERS_MAX, _read_learner),
+        back_offs=each("the back-offs", back_offs, MEMBERS_MAX, _read_back_off),
+        accepted_loss=read_number(accepted_loss),
+    )
+    if not {view.source, *view.ring} <= set(view.members):
+        bad("a view's ring and source", (view.ring, view.source), f"within the members {view.members}")
+    return view
+
+
+def pack_entry(entry: Entry) -> Plain:
+    """Entry -> plain; the digests travel as one string of bytes."""
+    counter, nonce = entry.incarnation
+    return (entry.sender, counter, nonce, entry.first_lsn, entry.last_lsn, b"".join(entry.digests))
+
+
+def read_entry(value: Any) -> Entry:
+    """An entry with one digest for each of its lsns."""
+    sender, counter, nonce, first, last, digests = array("an entry", value, 6)
+    numbers("an entry", (sender, counter, first, last), 4)
+    number("an incarnation's bits", nonce, 0, U64_MAX)
+    member_id(sender)
+    if type(digests) is not bytes or first < 1 or len(digests) != (last - first + 1) * CHAIN_BYTES or not digests:
+        bad("an entry's lsns", (first, last), f"first >= 1 and one digest of {CHAIN_BYTES} bytes for each")
+    listed = tuple(digests[at : at + CHAIN_BYTES] for at in range(0, len(digests), CHAIN_BYTES))
+    return Entry(sender, Incarnation(counter, nonce), first, last, listed)
+
+
+def pack_sequence(sequence: Sequence) -> Plain:
+    """Sequence -> plain."""
+    counter, proposer = sequence.view
+    entries = tuple(map(pack_entry, sequence.entries))
+    return (counter, proposer, sequence.slot, sequence.time_us, sequence.chain, entries)
+
+
+def read_sequence(value: Any) -> Sequence:
+    """A SEQUENCE; the sum of its lsns is bounded by what a frame can hold."""
+    counter, proposer, slot, time_us, chain, entries = array("a sequence", value, 6)
+    numbers("a sequence", (counter, slot, time_us), 3)
+    view = read_number((counter, proposer))
+    return Sequence(
+        view, slot, time_us, each("the entries", entries, ENTRIES_MAX, read_entry), binary("a chain", chain)
+    )
+
+
+def pack_head(request: Request) -> Plain:
+    """A request without its frames: (sender, counter, bits, lsn, sizes of the frames)."""
+    counter, nonce = request.incarnation
+    return (request.sender, counter, nonce, request.lsn, tuple(map(len, request.frames)))
+
+
+def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...]]:
+    """(sender, incarnation, lsn, sizes of its frames): what a request says of itself."""
+    sender, counter, nonce, lsn, sizes = array("a request", value, 5)
+    numbers("a request", (sender, counter, lsn), 3)
+    number("an incarnation's bits", nonce, 0, U64_MAX)
+    member_id(sender)
+    if type(sizes) is not tuple or not 1 <= len(sizes) <= FRAMES_MAX:
+        bad("a request's frames", sizes, f"1 to {FRAMES_MAX}")
+    numbers("the sizes of a request's frames", sizes, len(sizes))
+    if lsn < 1:
+        bad("a request's lsn", lsn, "at least 1")
+    return sender, Incarnation(counter, nonce), lsn, sizes

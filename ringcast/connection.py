@@ -1,0 +1,171 @@
+"""One DEALER to one replica: HELLO and WELCOME, liveness, and the frames in between.
+
+Liveness has two sources: the socket monitor (a killed process closes its sockets, seen in milliseconds) and PING (a
+stopped process or a dead network keeps them open). A connection is used once; after `lost` a new one is made.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ringcast.batch import BATCH_BYTES_MAX
+from ringcast.errors import BadFrame, Disconnected, ProtocolError, RingcastError, Unreachable
+from ringcast.sockets import Watched
+from ringcast.wire import (
+    ANY_CLUSTER,
+    Failed,
+    Frame,
+    Goodbye,
+    Hello,
+    Message,
+    Ping,
+    Welcome,
+    decode,
+    encode,
+    error_of,
+    expect,
+)
+
+PING_INTERVAL_S = 0.25
+#: Intervals in a row without any frame after which a replica counts as dead.
+SILENT_INTERVALS_MAX = 4
+GOODBYE_LINGER_MS = 20
+
+#: Called with each decoded message and its payload frames.
+Handler = Callable[[Message, list[bytes]], None]
+
+
+class Connection:
+    """Open with `open()`; afterwards `lost` is a future that gets the reason when the connection has ended.
+
+    `handler` is called for each message of the replica, never after `close()`. Frames that are none, or of another
+    cluster, are dropped and counted in `dropped`.
+    """
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, cluster: int, ring: int, handler: Handler
+    ) -> None:
+        self.endpoint = endpoint
+        self.cluster = cluster
+        self.ring = ring
+        self.dropped = 0
+        self._context = context
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[RingcastError] = self._loop.create_future()
+        self._welcome: asyncio.Future[Welcome] = self._loop.create_future()
+        self._watched: Watched | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._silent_intervals = 0
+        self._nonce = 0
+
+    async def open(self, client: bytes, wanted: int, timeout_s: float) -> Welcome:
+        """Connect and say HELLO. Raises Unreachable, Disconnected or what the replica refused us with, and closes."""
+        try:
+            self._watched = Watched(
+                self._context,
+                zmq.DEALER,
+                self.endpoint,
+                on_frames=self._on_frames,
+                on_lost=lambda: self._lose(Disconnected(endpoint=self.endpoint, why="refused or disconnected")),
+                # Bounded by the credit window and by the requests of the session, not by dropping.
+                options={zmq.SNDHWM: 0, zmq.RCVHWM: 0, zmq.MAXMSGSIZE: BATCH_BYTES_MAX},
+            )
+            self.send(Hello(client, wanted))
+            answers: list[asyncio.Future[Any]] = [self._welcome, self.lost]
+            await asyncio.wait(answers, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if self.lost.done():
+                raise self.lost.result()
+            if not self._welcome.done():
+                raise Unreachable(endpoints=self.endpoint, seconds=timeout_s)
+        except zmq.ZMQError as error:
+            self.close()
+            raise Disconnected(endpoint=self.endpoint, why=str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        self._tick = self._loop.call_later(PING_INTERVAL_S, self._on_tick)
+        return self._welcome.result()
+
+    def send(self, message: Message, payload: bytes | None = None) -> None:
+        """Send a frame; nothing happens on a connection that is lost (what matters is resent on the next one)."""
+        if self._watched is None or self.lost.done():
+            return
+        header = encode(self.cluster, self.ring, message)
+        self._watched.socket.send([header] if payload is None else [header, payload])
+
+    def close(self) -> None:
+        """Say GOODBYE and close. Safe to call twice."""
+        if self._watched is None:
+            return
+        self.send(Goodbye())
+        if self._tick is not None:
+            self._tick.cancel()
+        watched, self._watched = self._watched, None
+        watched.close(GOODBYE_LINGER_MS)
+
+    def lose(self, reason: RingcastError) -> None:
+        """Give this connection up: the session goes on with another one."""
+        self._lose(reason)
+
+    def _lose(self, reason: RingcastError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    def _on_tick(self) -> None:
+        if self._watched is None or self.lost.done():
+            return
+        # Waiting input first: a process that was stopped itself must not take its replica for dead.
+        self._watched.socket.drain()
+        self._silent_intervals = 0 if self._heard else self._silent_intervals + 1
+        if self._silent_intervals >= SILENT_INTERVALS_MAX:
+            why = f"it said nothing for {SILENT_INTERVALS_MAX * PING_INTERVAL_S} s"
+            self._lose(Disconnected(endpoint=self.endpoint, why=why))
+            return
+        self._heard = False
+        self._nonce += 1
+        self.send(Ping(self._nonce))
+        self._tick = self._loop.call_later(PING_INTERVAL_S, self._on_tick)
+
+    def _on_frames(self, frames: list[bytes]) -> None:
+        if self._watched is None or self.lost.done():
+            return
+        try:
+            frame = decode(frames[0], len(frames) - 1)
+        except BadFrame as error:
+            self.dropped += 1
+            if not self._welcome.done():
+                self._lose(error)
+            return
+        self._heard = True
+        if self._welcome.done():
+            self._receive(frame, frames[1:])
+        else:
+            self._receive_first(frame)
+
+    def _receive_first(self, frame: Frame) -> None:
+        message = frame.message
+        if isinstance(message, Failed):
+            self._lose(error_of(message))
+        elif isinstance(message, Welcome):
+            try:
+                expect(frame, self.cluster, self.ring)
+            except ProtocolError as error:
+                self._lose(error)
+                return
+            if self.cluster == ANY_CLUSTER:
+                self.cluster = frame.cluster
+            self._welcome.set_result(message)
+
+    def _receive(self, frame: Frame, payloads: list[bytes]) -> None:
+        if frame.cluster != self.cluster or frame.ring != self.ring:
+            self.dropped += 1
+        elif isinstance(frame.message, Failed) and frame.message.request == 0:
+            self._lose(error_of(frame.message))
+        elif isinstance(frame.message, Goodbye):
+            self._lose(Disconnected(endpoint=self.endpoint, why=f"the replica says goodbye: {frame.message.reason}"))
+        else:
+            self._handler(frame.message, payloads)

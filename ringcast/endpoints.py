@@ -1,0 +1,65 @@
+"""Where the replicas are: a list of endpoints, one endpoint, or the path of a `cluster.json`."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from ringcast.errors import Refused
+from ringcast.wire import ANY_CLUSTER
+
+#: What `connect` takes.
+Cluster: TypeAlias = str | os.PathLike[str] | Iterable[str]
+
+_SCHEMES = ("tcp://", "ipc://", "inproc://")
+
+
+class Endpoints(NamedTuple):
+    """The cluster's id (0 = learn it from the first replica) and the client endpoints of its bus replicas."""
+
+    cluster: int
+    addresses: tuple[str, ...]
+
+
+def find(cluster: Cluster) -> Endpoints:
+    """Read a `cluster` argument. Raises Refused with the place and what to correct."""
+    if isinstance(cluster, str) and cluster.startswith(_SCHEMES):
+        cluster = cluster.split(",")
+    if isinstance(cluster, str | os.PathLike):
+        return _from_file(Path(cluster))
+    addresses = tuple(cluster)
+    for address in addresses:
+        if not address.startswith(_SCHEMES):
+            raise Refused(reason=f"{address!r} is no endpoint, write it as tcp://host:port")
+    if not addresses:
+        raise Refused(reason="the list of endpoints is empty, name at least one replica as tcp://host:port")
+    return Endpoints(ANY_CLUSTER, addresses)
+
+
+def _from_file(path: Path) -> Endpoints:
+    if path.is_dir():
+        path /= "cluster.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refused(reason=f"cannot read {path}: {error.strerror}; name a cluster.json or endpoints") from error
+    except ValueError as error:
+        raise Refused(reason=f"{path} is not JSON: {error}; `up` writes this file") from error
+    try:
+        bus = [replica for replica in document["replicas"] if replica.get("role", "bus") == "bus"]
+        addresses = tuple(str(replica["client"]) for replica in sorted(bus, key=lambda one: int(one["id"])))
+        cluster = _cluster_id(document["cluster"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Refused(reason=f"{path} lacks or garbles {error}; `up` writes this file") from error
+    if not addresses:
+        raise Refused(reason=f"{path} names no bus replica; `up` writes this file")
+    return Endpoints(cluster, addresses)
+
+
+def _cluster_id(value: Any) -> int:
+    """An id is a u64, in JSON also as hex text (a JavaScript number cannot hold it)."""
+    number = int(value, 16) if isinstance(value, str) else int(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"cluster id {value!r}, not within 64 bits")
+    return number

@@ -1,0 +1,260 @@
+"""Everything Ringcast raises to its users, and the same errors as strings on the wire.
+
+    RingcastError
+    ├── Refused                    a replica said no; `code` says which rule
+    │   ├── IllegalTopic           the name breaks the topic rules, or is reserved
+    │   ├── TooLarge               a payload, batch, count or the outstanding bytes are beyond a limit
+    │   ├── WindowExceeded         more is outstanding than the credit allows (A9); the client resends by itself
+    │   ├── SequenceGap            the batch is not the next one of its client (K1); the client resends by itself
+    │   ├── AlreadyApplied         applied long ago: the offset is no longer remembered (K1)
+    │   ├── IdReused               the same (client, sequence) with another content (K1)
+    │   ├── SessionExpired         the client id was forgotten by the cluster (K1)
+    │   ├── Compacted              the offset was trimmed by retention (C2)
+    │   └── UnknownQuery           the replica knows no query, cursor or topic of this name
+    ├── PublishUnknown             the id was closed while the batch was unanswered: it may be in the order, or not
+    ├── Unavailable                nobody can answer now; the request may be tried again
+    │   ├── NotReady               the replica is starting, catching up, read-only or leaving
+    │   ├── NotInQuorum            the replica sees less than a quorum of the members (and never forks)
+    │   ├── Unreachable            no endpoint answered
+    │   ├── Disconnected           the connection to a replica ended; the client goes on with another one
+    │   └── Timeout                no answer within `timeout=` (also a TimeoutError)
+    ├── Closed                     the bus, publisher or subscription was closed
+    └── ProtocolError              the other side does not speak our language
+        ├── BadFrame               bytes that are no frame of ours: dropped and counted, never raised into a loop
+        │   └── UnsupportedVersion a frame of another protocol version
+        └── WrongCluster           a frame of another cluster or ring
+
+Each class has a wire code and a sentence with named details: what happened, to which value, the limit, the next step.
+Only the code and the details travel; both sides make the same sentence of them.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, TypeAlias
+
+Detail: TypeAlias = str | int | float | bool | None
+Details: TypeAlias = Mapping[str, Detail]
+
+
+class _Sentence(dict[str, Detail]):
+    """Details for a sentence; one that is missing reads as '?', so that a short frame still makes a readable error."""
+
+    def __missing__(self, key: str) -> Detail:
+        return "?"
+
+
+class RingcastError(Exception):
+    """Root of the tree. `code` is the wire code, `details` the named values of the sentence.
+
+    `details` may hold a `reason`: free text that is appended to the sentence.
+    """
+
+    code: ClassVar[str] = "error"
+    sentence: ClassVar[str] = "the operation failed; see the reason"
+
+    def __init__(self, **details: Detail) -> None:
+        self.details: dict[str, Detail] = details
+        text = self.sentence.format_map(_Sentence(details))
+        reason = details.get("reason")
+        super().__init__(f"{text} ({reason})" if reason else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.details)
+
+
+def _rebuild(kind: type[RingcastError], details: dict[str, Detail]) -> RingcastError:
+    return kind(**details)
+
+
+class Refused(RingcastError):
+    """A replica, or the client itself before sending, said no. Nothing of the request was applied."""
+
+    code = "refused"
+    sentence = "the replica refused the request; see the reason, correct it and send it again"
+
+
+class IllegalTopic(Refused):
+    """Details: topic, limit (bytes)."""
+
+    code = "illegal_topic"
+    sentence = (
+        "{topic!r} is not a topic: use words of A-Z a-z 0-9 _ - joined by dots, at most {limit} bytes, "
+        "not beginning with '_' (reserved); patterns are 'a.b', 'a.b.>' and '>'"
+    )
+
+
+class TooLarge(Refused):
+    """Details: what, size, limit, unit."""
+
+    code = "too_large"
+    sentence = "{what} is {size} {unit}, the limit is {limit}: split it, or raise the limit in the configuration"
+
+
+class WindowExceeded(Refused):
+    """Details: outstanding, credit. Retryable: the client resends within its credit (A9); users do not see it."""
+
+    code = "window_exceeded"
+    sentence = "{outstanding} bytes are outstanding, the credit is {credit}: wait for receipts, then resend"
+
+
+class SequenceGap(Refused):
+    """Details: sequence, last. Retryable: the client resends from last + 1 (K2); users do not see it."""
+
+    code = "sequence_gap"
+    sentence = "batch {sequence} is not the next of its client, the last applied is {last}: resend from the one after"
+
+
+class AlreadyApplied(Refused):
+    """Details: sequence, remembered. The batch is in the order exactly once; only its offset is not known any more."""
+
+    code = "already_applied"
+    sentence = (
+        "batch {sequence} was applied before, but only the last {remembered} offsets of a client are remembered: "
+        "do not send it again, read the topic if you need its offset"
+    )
+
+
+class IdReused(Refused):
+    """Details: sequence, client. Two programs share a client id, or one changed a batch between two sends."""
+
+    code = "id_reused"
+    sentence = (
+        "batch {sequence} of client {client} was applied with another content: give each client an id of its own "
+        "and never change a batch that was sent"
+    )
+
+
+class SessionExpired(Refused):
+    """Details: client, opened, horizon. The client opens a new id by itself; what was outstanding is PublishUnknown."""
+
+    code = "session_expired"
+    sentence = (
+        "client {client} (opened at slot {opened}) was forgotten by the cluster, which remembers back to slot "
+        "{horizon}: open a new client id; what was outstanding is unknown"
+    )
+
+
+class Compacted(Refused):
+    """Details: offset, below. Retention removed everything below `below` (C2)."""
+
+    code = "compacted"
+    sentence = "offset {offset} was removed by retention, the oldest kept is {below}: start there, or with 'earliest'"
+
+
+class UnknownQuery(Refused):
+    """Details: what, name."""
+
+    code = "unknown_query"
+    sentence = "the replica knows no {what} named {name!r}: check the name, or upgrade the replica"
+
+
+class PublishUnknown(RingcastError):
+    """Details: topic, sequence, client. The id was closed or expired while the batch was unanswered (K2)."""
+
+    code = "publish_unknown"
+    sentence = (
+        "batch {sequence} of client {client} on {topic!r} was unanswered when its id ended: it is in the order once or "
+        "not at all; read the topic to find out before you publish it again"
+    )
+
+
+class Unavailable(RingcastError):
+    """Nobody can answer now. A batch that was sent stays pending in the client and is resent until it is answered."""
+
+    code = "unavailable"
+    sentence = "no replica can answer now; try again later"
+
+
+class NotReady(Unavailable):
+    """Details: replica, state."""
+
+    code = "not_ready"
+    sentence = "replica {replica} does not serve now, it is {state}: use another replica, or wait until it is ready"
+
+
+class NotInQuorum(Unavailable):
+    """Details: replica, connected, quorum."""
+
+    code = "not_in_quorum"
+    sentence = (
+        "replica {replica} is connected to {connected} members and needs {quorum}: the request waits until a quorum is "
+        "back; start the missing members or heal the network"
+    )
+
+
+class Unreachable(Unavailable):
+    """Details: endpoints, seconds."""
+
+    code = "unreachable"
+    sentence = "none of {endpoints} answered within {seconds} s: check that the cluster runs and addresses are right"
+
+
+class Disconnected(Unavailable):
+    """Details: endpoint, why. Seen by users as the reason inside Timeout or Unreachable only."""
+
+    code = "disconnected"
+    sentence = "the connection to {endpoint} ended, {why}: another replica is tried, then this one again"
+
+
+class Timeout(Unavailable, TimeoutError):
+    """Details: what, seconds. A publish that timed out stays pending: its receipt may still come (K2)."""
+
+    code = "timeout"
+    sentence = "{what} had no answer within {seconds} s: try again; a publish stays pending and is sent exactly once"
+
+
+class Closed(RingcastError):
+    """Details: what."""
+
+    code = "closed"
+    sentence = "the {what} is closed: open a new one with ringcast.connect()"
+
+
+class ProtocolError(RingcastError):
+    """The other side does not speak our language."""
+
+    code = "protocol_error"
+    sentence = "the other side broke the protocol: check what listens at this address"
+
+
+class BadFrame(ProtocolError):
+    """Details: what, value, limit. The only error that decoding raises."""
+
+    code = "bad_frame"
+    sentence = "not a Ringcast frame: {what} is {value}, expected {limit}; check what listens at this address"
+
+
+class UnsupportedVersion(BadFrame):
+    """Details: version, supported."""
+
+    code = "unsupported_version"
+    sentence = "the frame has protocol version {version}, this side speaks {supported}: upgrade the older side"
+
+
+class WrongCluster(ProtocolError):
+    """Details: cluster, expected, ring, expected_ring."""
+
+    code = "wrong_cluster"
+    sentence = (
+        "the frame belongs to cluster {cluster} ring {ring}, this is cluster {expected} ring {expected_ring}: "
+        "check the address, or take the cluster.json of the right cluster"
+    )
+
+
+def _codes(kind: type[RingcastError]) -> dict[str, type[RingcastError]]:
+    found = {kind.code: kind}
+    for child in kind.__subclasses__():
+        found |= _codes(child)
+    return found
+
+
+#: Wire code -> class; each class has a code of its own (a test holds it).
+ERRORS: Mapping[str, type[RingcastError]] = _codes(RingcastError)
+
+
+def from_wire(code: str, details: Details) -> RingcastError:
+    """The error that a REFUSED or FAILED frame carries. A code of a newer peer becomes Refused and keeps its name."""
+    kind = ERRORS.get(code)
+    if kind is None:
+        kind = Refused
+        details = {**details, "reason": f"{code}: {details.get('reason', 'a code of a newer protocol')}"}
+    return kind(**details)

@@ -1,0 +1,41 @@
+"""A10: digests of requests and the hash chain over slots."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Frames
+from hashlib import blake2b
+from struct import Struct
+
+from sequencer.types import CHAIN_BYTES, Entry, ViewNumber
+
+_LENGTH = Struct("<Q")
+_SLOT = Struct("<16sQQQQI")
+_ENTRY = Struct("<QQQQQI")
+
+
+def digest(frames: Frames[bytes]) -> bytes:
+    """16 bytes over all frames of a request, batch headers included; lengths too, so that no byte changes its frame."""
+    hasher = blake2b(digest_size=CHAIN_BYTES)
+    for frame in frames:
+        hasher.update(_LENGTH.pack(len(frame)))
+        hasher.update(frame)
+    return hasher.digest()
+
+
+def extend(previous: bytes, view: ViewNumber, slot: int, time_us: int, entries: Iterable[Entry]) -> bytes:
+    """chain(slot) = hash(chain(slot - 1), view, slot, time, entries with the hash of every request)."""
+    listed = tuple(entries)
+    hasher = blake2b(digest_size=CHAIN_BYTES)
+    hasher.update(_SLOT.pack(previous, view.counter, view.proposer, slot, time_us, len(listed)))
+    for entry in listed:
+        hasher.update(
+            _ENTRY.pack(
+                entry.sender,
+                entry.incarnation.counter,
+                entry.incarnation.nonce,
+                entry.first_lsn,
+                entry.last_lsn,
+                len(entry.digests),
+            )
+        )
+        hasher.update(b"".join(entry.digests))
+    return hasher.digest()

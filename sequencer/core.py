@@ -1,0 +1,283 @@
+"""The protocol core: `step` takes events, returns one batch. No I/O, no clock, no randomness of its own.
+
+Layers, each a file, each knowing only those below it: `state` (what a member knows), `ordering` (A rules),
+`retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
+`membership` (V0, V9, V11), `reads` (K3).
+The safety decisions themselves stand in `rules`. Sources: docs/protocol.md names the papers.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sequencer import messages as m
+from sequencer import output as o
+from sequencer.config import GroupConfig
+from sequencer.errors import require
+from sequencer.quorum import quorum_end
+from sequencer.reads import Reads
+from sequencer.rules import Rules
+from sequencer.types import NO_VIEW, Identity, Recovered, View
+
+if TYPE_CHECKING:
+    from random import Random
+
+FOREVER_US = 1 << 62
+ANY_CLUSTER = (m.Join, m.Prepare, m.Promise, m.Refused)  # frames with cluster id 0: blank members only (V0)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreStatus:
+    """What a human wants to see of a member."""
+
+    member: int
+    cluster: int
+    view: View | None
+    runs: bool
+    in_ring: bool
+    holds_token: bool
+    first: int
+    end: int
+    stored: int
+    commit: int
+    delivered: int
+    acked: dict[int, int]
+    suspects: tuple[int, ...]
+    wiped: bool
+    damaged: bool
+    leaving: bool
+    left: bool
+    disk_full: bool
+    in_quorum: bool
+    possible_loss: bool
+
+
+class Core(Reads):
+    """One member of one group."""
+
+    def __init__(
+        self,
+        config: GroupConfig,
+        member: int,
+        recovered: Recovered,
+        random: "Random",
+        now_us: int,
+        storage_id: int,
+        rules: Rules | None = None,
+    ) -> None:
+        """Make the core from what the disk said; step it at once (the first output raises the incarnation)."""
+        super().__init__(config, member, recovered, random, now_us, storage_id, rules)
+        require(self.me in config.members, "a member is one of the configured members", self.me, config.members)
+        for record in recovered.tail:
+            self.window.append(record)
+        self.reset_ordering()
+        self.init_view_change()
+        self.init_membership(lost_memory=recovered.lost_memory, new_disk=recovered.stable is None)
+        self.init_reads()
+        if self.damage:
+            self.commit = min(self.commit, self.window.end)
+        self._on_message: dict[type, Callable[[int, Any], None]] = {
+            m.Broadcast: self.on_broadcast,
+            m.Token: self.on_token,
+            m.Nack: self.on_nack,
+            m.Retransmit: self.on_retransmit,
+            m.Prepare: self.on_prepare,
+            m.Promise: self.on_promise,
+            m.Refused: self.on_refused,
+            m.Healthy: self.on_healthy,
+            m.Installed: self.on_installed,
+            m.Fetch: self.on_fetch,
+            m.Records: self.on_records,
+            m.Chains: self.on_chains,
+            m.SnapshotChunk: self.on_snapshot_chunk,
+            m.Read: self.on_read,
+            m.ReadOk: self.on_read_ok,
+            m.Leave: self.on_leave,
+        }
+        self._on_event: dict[type, Callable[[Any], None]] = {
+            o.Received: self.receive,
+            o.Submitted: lambda event: self.submit(event.frames),
+            o.Persisted: lambda event: self.take_persisted(event.ticket),
+            o.PeerLost: lambda event: self.lose_peer(event.member, lost=True),
+            o.PeerFound: lambda event: self.lose_peer(event.member, lost=False),
+            o.ReadAsked: lambda event: self.on_read_asked(event.nonce),
+            o.SnapshotMade: self.on_snapshot_made,
+            o.TrimAsked: self.on_trim_asked,
+            o.SnapshotOpened: self.on_snapshot_opened,
+            o.LeaveAsked: lambda _: self.on_leave_asked(),
+            o.RecoverAsked: lambda _: self.on_recover_asked(),
+            o.DiskFilled: lambda _: self.fill_disk(full=True),
+            o.DiskFreed: lambda _: self.fill_disk(full=False),
+        }
+        self._on_timer: dict[str, Callable[[], None]] = {
+            name: getattr(self, f"on_{name}_timer")
+            for name in (
+                "resend", "idle_hop", "token_resend", "nack", "heartbeat", "fetch", "propose", "promise", "announce",
+                "join", "genesis", "leave", "repair", "read",
+            )
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------ the one verb
+
+    def step(self, now_us: int, wall_us: int, events: Iterable[o.Event]) -> o.Output:
+        """Take everything that happened, then the timers that are due (V1), and return one batch.
+
+        `now_us`: monotonic microseconds, never going back. `wall_us`: wall clock, for users only.
+        """
+        self.now_us = max(self.now_us, now_us)
+        self.wall_us = wall_us
+        for event in events:
+            self._on_event[type(event)](event)
+        self.run_timers()
+        if self.started and not self.disk_full:
+            self.advance_commit()
+            self.use_token()
+            self.look_for_gaps()
+            self.review()
+            self.consider_joiners()
+            self.consider_left()
+            self.start_reads()
+        self.close_ticket()
+        self.advance_commit()
+        if self.started:
+            self.flush_broadcast(self.accepted_hop)
+        else:  # D3: nothing leaves under an incarnation that is not durable, also not what earlier tickets made due
+            self.out.sends.clear()
+        out, self.out = self.out, o.Output()
+        return out
+
+    def deadline(self) -> int:
+        """Monotonic microseconds at which `step` must be called with no events."""
+        return min(self.timers.values(), default=FOREVER_US)
+
+    def run_timers(self) -> None:
+        """Each timer that is due, in the order of their deadlines."""
+        while self.timers:
+            name = min(self.timers, key=self.timers.__getitem__)
+            if self.timers[name] > self.now_us:
+                return
+            del self.timers[name]
+            if self.disk_full and name not in ("heartbeat", "leave"):
+                self.set_timer(name, self.config.heartbeat_interval_ms)  # D5: put off until there is space
+            elif self.started:
+                self._on_timer[name]()
+
+    # ------------------------------------------------------------------ frames
+
+    def receive(self, event: o.Received) -> None:
+        """Check the envelope, note who was heard, hand the message to its rule."""
+        if event.sender == self.me:
+            if self.rules.is_rolled_back(Identity(event.incarnation, 0), self.stable):
+                self.become_wiped(event.incarnation)
+            return
+        message = event.message
+        if not self.started or event.sender not in self.members or not self.accepts(event):
+            return
+        peer = self.peer(event.sender)
+        if self.is_older(event.sender, event.cluster, event.incarnation):
+            if isinstance(message, m.Join):  # it must learn that it is not what it was
+                self.on_join(event.sender, message, event.cluster, event.incarnation)
+            return
+        if event.cluster and event.incarnation != peer.incarnation:
+            peer.incarnation, peer.status, peer.join = event.incarnation, None, None
+            self.learn_incarnation(event.sender, event.incarnation)
+        peer.heard_us = self.now_us
+        self.sent_in, self.sent_cluster = event.incarnation, event.cluster
+        if self.disk_full and not isinstance(message, m.Broadcast | m.Joined | m.NewView):
+            return
+        if self.blank and event.cluster in self.stable.marks:
+            self.meet_cluster(event.sender, event.cluster, None)
+            if not isinstance(message, m.NewView):
+                return
+        if isinstance(message, m.Join):
+            self.on_join(event.sender, message, event.cluster, event.incarnation)
+        elif isinstance(message, m.Joined):
+            self.on_joined(event.sender, message, event.cluster)
+        elif isinstance(message, m.NewView):
+            self.on_new_view(event.sender, message)
+        elif not self.blank or isinstance(message, ANY_CLUSTER):
+            self._on_message[type(message)](event.sender, message)
+
+    def accepts(self, event: o.Received) -> bool:
+        """V0: frames of our cluster; of blank members JOIN and genesis only; a blank member reads any id."""
+        if event.cluster == self.stable.cluster or self.blank:
+            return True
+        if event.cluster == 0:
+            return isinstance(event.message, ANY_CLUSTER)
+        self.tell("frame_refused", peer=event.sender, cluster=event.cluster, rule="V0")
+        return False
+
+    def lose_peer(self, member: int, *, lost: bool) -> None:
+        """V1: a killed process is noticed in milliseconds by its connection."""
+        if member in self.members and member != self.me:
+            self.peer(member).connection_lost = lost
+
+    def fill_disk(self, *, full: bool) -> None:
+        """D5: read-only, asks for a view without itself, drops what it can't store, resumes when there is space."""
+        self.rule("D5")
+        self.disk_full = full
+        self.status_due = True
+        if full:
+            view = self.installed
+            if view is not None and self.token is not None and len(view.ring) > 1:
+                self.pass_token(view)
+        elif not self.in_ring:
+            self.set_timer("join", 1)
+
+    # ------------------------------------------------------------------ looking in
+
+    def in_quorum(self) -> bool:
+        """It runs a view and hears a quorum that is not wiped: a publish can be acknowledged."""
+        return self.runs and self.takes_part and not self.disk_full and self.hears_quorum()
+
+    def status(self) -> CoreStatus:
+        """For humans and metrics."""
+        return CoreStatus(
+            member=self.me,
+            cluster=self.stable.cluster,
+            view=self.view,
+            runs=self.runs,
+            in_ring=self.in_ring,
+            holds_token=self.token is not None,
+            first=self.window.first,
+            end=self.window.end,
+            stored=self.stored,
+            commit=self.commit,
+            delivered=self.delivered,
+            acked=dict(self.acked),
+            suspects=tuple(sorted(self.suspects(self.view))) if self.view and self.runs else (),
+            wiped=self.stable.wiped,
+            damaged=bool(self.damage),
+            leaving=self.leaving,
+            left=self.left,
+            disk_full=self.disk_full,
+            in_quorum=self.in_quorum(),
+            possible_loss=self.view is not None and self.view.accepted_loss != NO_VIEW,
+        )
+
+    def check_invariants(self) -> None:
+        """What must hold after each step; on in all tests, a flag in production."""
+        window = self.window
+        require(
+            window.first <= window.base <= window.end, "first <= base <= end", window.first, window.base, window.end
+        )
+        require(self.delivered <= self.commit, "delivered <= commit", self.delivered, self.commit)
+        require(
+            window.base <= self.delivered, "the window holds all that is not delivered", window.base, self.delivered
+        )
+        if not self.damage:
+            require(self.commit <= window.end, "commit <= end (A5)", self.commit, window.end)
+        require(self.stable.log_view <= self.stable.promised, "log view <= promised (V7)", self.stable)
+        require(self.token is None or self.accepted_hop >= self.token.hop, "a held token was accepted (A6)")
+        require(self.passed is None or self.token is None or len(self.members) > 1, "one token a member")
+        view = self.view
+        if view is not None:
+            require(len(view.ring) >= self.config.quorum, "a ring holds a quorum (V6)", view.ring)
+            if self.installed is not None and self.takes_part:
+                require(
+                    window.end >= view.base or self.opening, "an installed prefix is complete (V7)", window.end, view
+                )
+                committed = quorum_end(self.acked, self.members, self.config.quorum)
+                require(
+                    min(committed, self.counted_end) <= max(self.commit, 0), "what Q acknowledged is committed (A5)"
+                )

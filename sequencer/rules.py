@@ -1,0 +1,159 @@
+"""The safety decisions of the protocol, one predicate each, named by its rule.
+
+All branches that can lose data ask here, and nothing else is here: pure functions of their arguments. A mutation test
+overrides one of them; the simulator must then find a violation.
+"""
+
+from collections.abc import Collection, Mapping
+
+from sequencer.messages import Join, Promise, Status
+from sequencer.types import Identity, Incarnation, Ordered, Sequence, StableState, View, ViewNumber
+
+
+class Rules:
+    """Stateless; a core holds one instance."""
+
+    # ------------------------------------------------------------------ ordering
+
+    def follows_in_lsn_order(self, first_lsn: int, incarnation: Incarnation, ordered: Ordered | None) -> bool:
+        """A2: (s, i, l) only when (s, i, l-1) is sequenced or l = 1; never an incarnation older than an ordered one."""
+        if ordered is None or ordered.incarnation < incarnation:
+            return first_lsn == 1
+        return ordered.incarnation == incarnation and first_lsn == ordered.last_lsn + 1
+
+    def may_sequence(self, token_slot: int, end: int) -> bool:
+        """A3: the holder has every SEQUENCE below the token's slot and every request those order."""
+        return end == token_slot
+
+    def counts_ack(self, status: Status, installed: ViewNumber) -> bool:
+        """A5: ACKs of the current view only."""
+        return status.view == installed
+
+    def commit_quorum(self, members: Collection[int], ring: Collection[int]) -> int:
+        """A5 and Q: a majority of the configured members, never of the ring or of those that are up."""
+        return len(members) // 2 + 1
+
+    def believes_commit(self, sent_in: ViewNumber, installed: ViewNumber) -> bool:
+        """'committed': said so by a peer in a frame of the view that this member has installed."""
+        return sent_in == installed
+
+    def takes_tokens(self, installed_now: bool) -> bool:
+        """A6: a member that restarted since it installed the view takes no token of it."""
+        return installed_now
+
+    def token_is_newer(self, hop: int, accepted_hop: int) -> bool:
+        """A6: the hop is newer than any that this member itself accepted in this view."""
+        return hop > accepted_hop
+
+    def may_store(self, sequence: Sequence, installed: View) -> bool:
+        """A8: a slot at or above the base is stored only if it was sequenced in the installed view."""
+        return sequence.slot >= installed.base and sequence.view == installed.number
+
+    def acknowledged_end(self, stored: int, appended: int) -> int:
+        """D2: only what is synced is acknowledged."""
+        return stored
+
+    # ------------------------------------------------------------------ view change
+
+    def may_take_part(self, state: StableState, *, damaged: bool) -> bool:
+        """V0, D6: a wiped or damaged member neither promises, acknowledges, answers reads nor takes a token."""
+        return not state.wiped and not damaged and state.cluster != 0
+
+    def counts_promise(self, incarnation: Incarnation, known: Identity | None) -> bool:
+        """V0: a promise of an incarnation older than any collected vector says is not counted.
+
+        Nor one with the same counter and other bits: one of the two ran on a disk that went back in time, and which
+        of them the random bits put higher says nothing.
+        """
+        return known is None or incarnation == known.incarnation or incarnation.counter > known.incarnation.counter
+
+    def readmits(self, view: View, me: int, state: StableState) -> bool:
+        """V0: a wiped member installs only a view that names its present storage id as a learner's.
+
+        Or one that an operator made from the promises of all n (`recover --accept-loss`).
+        """
+        if not state.wiped or view.accepted_loss == view.number:
+            return True
+        return any(
+            learner.member == me and learner.identity is not None and learner.identity.storage == state.storage
+            for learner in view.learners
+        )
+
+    def may_promise(self, number: ViewNumber, state: StableState) -> bool:
+        """V3: it has promised nothing higher, and has no NEW_VIEW of this number."""
+        if number == state.promised:
+            return state.announced is None or state.announced.number != number
+        return number > state.promised
+
+    def promised_end(self, stored_when_durable: int, stored_when_asked: int) -> int:
+        """V3: the answer's end is taken when the promise itself is durable."""
+        return stored_when_durable
+
+    def acknowledges_after_promise(self) -> bool:
+        """V3: after a promise no acknowledgement of a lower view leaves."""
+        return False
+
+    def source_order(self, promise: Promise) -> tuple[ViewNumber, int]:
+        """V5: the source is the promiser with the highest (log view, end), in that order of weight."""
+        return (promise.log_view, promise.end)
+
+    def may_announce(self, announced: View | None) -> bool:
+        """V5: at most one announcement per number."""
+        return announced is None
+
+    def same_announcement(self, held: View | None, view: View) -> bool:
+        """V5: a NEW_VIEW whose ring, end or chain differs from the one held for that number is ignored."""
+        return (
+            held is None
+            or held.number != view.number
+            or (held.ring, held.base, held.chain) == (view.ring, view.base, view.chain)
+        )
+
+    def may_install(self, number: ViewNumber, state: StableState) -> bool:
+        """V7: dropped if v <= log view or v < promised."""
+        return number > state.log_view and number >= state.promised
+
+    def cut_to(self, end: int, base: int) -> int:
+        """V7: everything beyond the announced end is cut."""
+        return min(end, base)
+
+    def prefix_complete(self, end: int, chain: bytes | None, view: View) -> bool:
+        """V7: the log view is raised only when the prefix is complete."""
+        return end == view.base and chain == view.chain
+
+    def may_cut(self, end: int, commit: int) -> bool:
+        """V7: a cut below its own commit point is never made."""
+        return end >= commit
+
+    def creates_token(self, ring: tuple[int, ...], me: int, *, just_installed: bool) -> bool:
+        """V8: the first ring member creates the token in the very step that completes its install, once."""
+        return just_installed and ring[0] == me
+
+    # ------------------------------------------------------------------ catch-up
+
+    def may_take_records(self, sent_in: ViewNumber, installing: ViewNumber | None) -> bool:
+        """C1: below the base, log records are taken only while installing that very view."""
+        return sent_in == installing
+
+    def may_use_snapshot(self, asked_in: ViewNumber, state: StableState) -> bool:
+        """C1: refused if the receiver has promised higher since it asked."""
+        return state.promised <= asked_in
+
+    # ------------------------------------------------------------------ blank and wiped members
+
+    def genesis_complete(self, promisers: Collection[int], members: Collection[int]) -> bool:
+        """V0: the first view needs genesis promises of all n."""
+        return set(promisers) >= set(members)
+
+    def is_rolled_back(self, told: Identity | None, state: StableState) -> bool:
+        """V0: a peer knows an incarnation of us that is not below our present one and is not the same."""
+        return (
+            told is not None
+            and told.incarnation.counter >= state.incarnation.counter
+            and told.incarnation != state.incarnation
+        )
+
+    def must_readmit(self, join: Join, named: Mapping[int, Identity | None], joiner: int) -> bool:
+        """V9 (a): the joiner is wiped and the ring's view does not name its storage id."""
+        identity = named.get(joiner)
+        return join.wiped and (identity is None or identity.storage != join.storage)

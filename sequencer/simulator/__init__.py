@@ -1,0 +1,1 @@
+"""A whole faulty cluster in one process, from one seed."""

@@ -1,0 +1,324 @@
+"""A whole faulty cluster on virtual time: one event heap, integer microseconds, everything drawn from one seed."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from sequencer.clients import ClientBounds
+from sequencer.config import GroupConfig
+from sequencer.messages import Token
+from sequencer.output import Fact, Received
+from sequencer.rules import Rules
+from sequencer.simulator.checkers import ClaimChecker, Issued, OrderChecker, StorageChecker, Violation, check_end
+from sequencer.simulator.clients import Client
+from sequencer.simulator.core_like import CoreFactory
+from sequencer.simulator.disk import Disk
+from sequencer.simulator.faults import Faults
+from sequencer.simulator.machine import Answer, Header, Snapshot
+from sequencer.simulator.member import Member
+from sequencer.simulator.network import Network, Weather
+from sequencer.simulator.trace import Trace, TraceDigest
+from sequencer.types import NO_VIEW, StableState, ViewNumber
+
+MS = 1_000
+SECOND = 1_000_000
+WALL_US = 1_700_000_000 * SECOND
+STEPS_MAX = 60_000  # of all members together; far beyond what a run needs
+LIVENESS_US = 40 * SECOND  # from the healing to every answer and one end everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is made of. `core` and the classes are parameters, so that mutations are test doubles."""
+
+    core: CoreFactory
+    rules: Rules = field(default_factory=Rules)
+    members: int = 0  # 0: drawn from the seed
+    safety_us: int = 2_500 * MS
+    config: dict[str, int] = field(default_factory=dict)  # limits that override what the seed draws
+    bounds: ClientBounds | None = None
+    member: type[Member] = Member
+    disk: type[Disk] = Disk
+    plan: "Callable[[Cluster], None] | None" = None  # a script in place of the faults that the seed draws
+    clients: int = 0
+    think_ms: int = 0  # mean pause of a client between batches; 0: drawn from the seed
+    weather: dict[str, float] = field(default_factory=dict)  # what overrides the weather that the seed draws
+    weights: dict[str, int] = field(default_factory=dict)  # faults to be drawn more often, or not at all
+
+
+@dataclass(slots=True)
+class Counts:
+    """How hard the run was."""
+
+    acknowledged: int = 0
+    expired: int = 0
+    crashes: int = 0
+    holder_crashes: int = 0
+    partitions: int = 0
+    learners: int = 0
+    snapshots: int = 0
+    torn_disks: int = 0
+    steps: int = 0
+
+
+class Cluster:
+    """n members, their network and disks, clients, faults and checkers under one seed."""
+
+    def __init__(self, seed: int, options: Options, trace: Trace | None = None) -> None:
+        self.seed = seed
+        self.options = options
+        self.trace = trace
+        self.random = Random(seed)
+        self.now = 1
+        self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._order = 0
+        self.digest = TraceDigest()
+        self.counts = Counts()
+        self.rules: set[str] = set()
+        drawn = self._draw_size()
+        size = options.members or drawn  # drawn in either case: a replay that names the size is the same run
+        self.config = self._draw_config(size)
+        self.bounds = options.bounds or ClientBounds(self.random.choice((2, 4, 100, 100, 100)), 8)
+        self.serve_slots = self.random.choice((3, 20, 100))
+        self.trim_margin = self.random.choice((0, 10, 50))
+        ids = self.config.members
+        self.others = {one: tuple(other for other in ids if other != one) for one in ids}
+        self.network = Network(self._stream(), self._draw_weather())
+        self.issued = Issued()
+        self.order = OrderChecker(self.bounds, self.issued)
+        self.storage = StorageChecker(self.config.quorum, self.order)
+        self.claims = ClaimChecker(ids)
+        self.snapshots: dict[str, Snapshot] = {}
+        self.members = {one: options.member(self, one, options.disk(self.bounds), self._stream()) for one in ids}
+        self.lost: set[tuple[int, int]] = set()  # (who was told, about whom) by the connection monitor
+        self.installs: dict[ViewNumber, set[int]] = {}
+        self.holder = (NO_VIEW, -1, ids[0])  # the newest token: view, hop, where it went
+        self.healing = False
+        self.faults = Faults(self, self._stream())
+        self.clients = [
+            Client(self, self._stream(), self.random.choice((1, 3, 8)), (options.think_ms or drawn_ms) * MS)
+            for drawn_ms in self.random.choices((4, 8, 16), k=options.clients or self.random.randint(2, 5))
+        ]
+
+    # ------------------------------------------------------------------ what the seed draws
+
+    def _stream(self) -> Random:
+        return Random(self.random.getrandbits(64))
+
+    def _draw_size(self) -> int:
+        return self.random.choices((1, 2, 3, 4, 5, 7), (1, 2, 74, 5, 15, 3))[0]  # mostly 3
+
+    def _draw_config(self, size: int) -> GroupConfig:
+        random = self.random
+        drawn = {
+            "retention_grace_ms": random.choice((50, 300, 3_600_000)),
+            "catch_up_limit_slots": random.choice((8, 64, 256)),
+            "uncommitted_slots_max": random.choice((4, 32, 256)),
+            "slot_requests_max": random.choice((2, 16, 256)),
+            "window_slots": random.choice((32, 512)),
+            "suspect_timeout_ms": random.choice((150, 300)),
+            "token_timeout_ms": random.choice((100, 300)),
+            "back_off_base_ms": random.choice((100, 1_000)),
+            "back_off_max_ms": 3_000,
+            "drain_timeout_ms": random.choice((200, 2_000)),
+        }
+        first = random.choice((1, 1, 10))
+        changed: dict[str, Any] = drawn | self.options.config
+        return replace(GroupConfig(tuple(range(first, first + size))), **changed)
+
+    def _draw_weather(self) -> Weather:
+        random = self.random
+        weather = Weather(
+            loss=random.choice((0.0, 0.005, 0.02, 0.08)),
+            duplication=random.choice((0.0, 0.01, 0.05)),
+            slow=random.choice((0.0, 0.01, 0.05)),
+            slow_spread=random.choice((3, 30)) * MS,
+        )
+        for name, value in self.options.weather.items():
+            setattr(weather, name, value)
+        return weather
+
+    # ------------------------------------------------------------------ virtual time
+
+    def at(self, time: int, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something at a virtual time."""
+        self._order += 1
+        heapq.heappush(self._heap, (time, self._order, action, arguments))
+
+    def after(self, delay: int, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something after a delay."""
+        self.at(self.now + delay, action, *arguments)
+
+    def wall(self, member: Member) -> int:
+        """A member's wall clock in us: skewed, and thrown about by faults."""
+        return WALL_US + self.now + member.wall_offset
+
+    def run(self) -> None:
+        """Safety phase, healing, liveness phase, final checks. Raises Violation, or what the core raises."""
+        for member in self.members.values():
+            self.after(self.random.randint(0, 20 * MS), member.start)
+        for client in self.clients:
+            self.after(self.random.randint(30, 200) * MS, client.tick)
+        self.after(20 * MS, self._monitor)
+        self.after(50 * MS, self._read, 1)
+        self.faults.plan()
+        self._run_until(self.options.safety_us, lambda: False)
+        self._heal()
+        self._run_until(self.now + self.random.randint(100, 400) * MS, lambda: False)
+        for client in self.clients:
+            client.stopped = True
+        if not self._run_until(self.now + LIVENESS_US, self._settled):
+            raise Violation("liveness", self._unsettled())
+        check_end(
+            self.order,
+            [(one, m.applied, m.machine.chain, m.machine.digest) for one, m in self.members.items()],
+        )
+
+    def _run_until(self, end: int, settled: Callable[[], bool]) -> bool:
+        heap = self._heap
+        check = 0
+        while heap and heap[0][0] <= end:
+            time, _, action, arguments = heapq.heappop(heap)
+            self.now = time
+            action(*arguments)
+            check += 1
+            if check >= 50:
+                check = 0
+                if settled():
+                    return True
+                if self.counts.steps > STEPS_MAX:
+                    raise Violation("liveness", f"more than {STEPS_MAX} steps")
+        self.now = max(self.now, end)
+        return settled()
+
+    def _read(self, nonce: int) -> None:
+        """Now and then someone reads at one of the members (K3)."""
+        self.random.choice(list(self.members.values())).ask_to_read(nonce)
+        self.after(self.random.randint(10, 80) * MS, self._read, nonce + 1)
+
+    def _heal(self) -> None:
+        self.healing = True
+        if self.trace:
+            self.trace.line(self.now, 0, "HEAL")
+        self.network.heal()
+        for _, receiver, frame in self.network.release():
+            self.after(self.random.randint(1, 50 * MS), self.members[receiver].receive, frame)
+        for member in self.members.values():
+            member.armed = ""
+            member.writer.slowness = 1
+            member.free_disk()
+            member.resume()
+            if not member.alive and not member.restarting:
+                member.start()
+
+    def _settled(self) -> bool:
+        end = self.order.end
+        return all(client.done for client in self.clients) and all(
+            member.alive and member.applied == end and not member.disk.damaged for member in self.members.values()
+        )
+
+    def _unsettled(self) -> str:
+        waiting = sum(len(client.outstanding) for client in self.clients if not client.gone)
+        ends = ", ".join(f"{one}: {m.applied if m.alive else 'down'}" for one, m in self.members.items())
+        return f"{waiting} batches have no answer long after healing; applied {ends} of {self.order.end}"
+
+    # ------------------------------------------------------------------ what members and clients ask for
+
+    def transmit(self, sender: int, receiver: int, frame: Received) -> None:
+        """Put a frame on a link."""
+        target = self.members[receiver]
+        for delay in self.network.arrivals(sender, receiver, frame):
+            self.after(delay, target.receive, frame)
+        if type(frame.message) is Token:
+            token = frame.message
+            if (token.view, token.hop) > self.holder[:2]:
+                self.holder = (token.view, token.hop, receiver)
+
+    def submit(
+        self, delay: int, member: int, client: Client, session: int, batches: list[tuple[Header, bytes]]
+    ) -> None:
+        """A client sends batches."""
+        self.after(delay, self.members[member].accept, client, session, batches)
+
+    def answer(self, member: Member, answers: list[Answer]) -> None:
+        """A member replies to the clients that are connected to it."""
+        ids = {answer.client for answer in answers}
+        for client in self.clients:
+            if client.member == member.id and client.id in ids:
+                self.after(100, client.answered, client.session, member.id, answers)
+
+    def reachable(self) -> list[int]:
+        """Members that a client could connect to."""
+        return [one for one, member in self.members.items() if member.alive]
+
+    def fact(self, fact: Fact) -> None:
+        """Which rules decided something."""
+        if fact.name == "rule":
+            self.rules.add(str(fact.fields["name"]))
+
+    def saved(self, member: Member, state: StableState) -> None:
+        """A member's stable state is durable."""
+        view = state.view
+        self.claims.saved(member.id, state)
+        if view is None or state.wiped:
+            if state.wiped and member.impaired == "rollback":
+                member.impaired = "wipe"
+            return
+        installed = self.installs.setdefault(view.number, set())
+        if member.id not in installed:
+            installed.add(member.id)
+            if member.id not in view.ring:
+                self.counts.learners += 1
+        if member.impaired == "wipe" or (member.impaired == "damage" and not member.disk.damaged):
+            member.impaired = ""
+
+    @property
+    def view_changes(self) -> int:
+        """Views that a quorum installed, without the first."""
+        return max(0, sum(len(installed) >= self.config.quorum for installed in self.installs.values()) - 1)
+
+    def halted(self, member: Member, reason: str) -> None:
+        """A core asked for the end of its process."""
+        if "diverge" in reason:
+            raise Violation("divergence", f"member {member.id}: {reason}")
+        member.halts += 1
+        if member.halts > 30:
+            raise Violation("halt", f"member {member.id} halts again and again: {reason}")
+        member.crash()
+        self.after(self.random.randint(5, 50) * MS, self.revive, member)
+
+    def revive(self, member: Member) -> None:
+        """Start a member that is down."""
+        if not member.alive and not member.restarting:
+            member.start()
+
+    def crashed(self, member: Member) -> None:
+        """A process ended: connections break; peers and clients notice within milliseconds, mostly (V1)."""
+        random = self.random
+        for other in self.others[member.id]:
+            if self.network.connected(member.id, other) and random.random() < 0.85:
+                self.after(random.randint(500, 8 * MS), self._notice, other, member.id)
+        for client in self.clients:
+            if client.member == member.id:
+                self.after(random.randint(500, 30 * MS), self._hang_up, client, client.session)
+
+    @staticmethod
+    def _hang_up(client: Client, session: int) -> None:
+        if client.session == session:
+            client.disconnected()
+
+    def _notice(self, observer: int, gone: int) -> None:
+        if not self.members[gone].alive and (observer, gone) not in self.lost:
+            self.lost.add((observer, gone))
+            self.members[observer].lost(gone)
+
+    def _monitor(self) -> None:
+        """The connection monitors: a connection that can be made again is made again."""
+        for pair in sorted(self.lost):
+            observer, other = pair
+            if self.members[other].alive and self.members[observer].alive and self.network.connected(observer, other):
+                self.lost.discard(pair)
+                self.members[observer].found(other)
+        self.after(self.random.randint(5, 30) * MS, self._monitor)

@@ -1,0 +1,179 @@
+"""Run seeds, over processes if asked; count what they reached; say how a failing one is replayed."""
+
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from sequencer.core import Core
+from sequencer.simulator.checkers import Violation
+from sequencer.simulator.cluster import Cluster, Options
+from sequencer.simulator.trace import Trace
+
+CHUNK = 20  # seeds that one task of a pool runs
+SUMS = (
+    "committed",
+    "acknowledged",
+    "view_changes",
+    "crashes",
+    "holder_crashes",
+    "partitions",
+    "learners",
+    "snapshots",
+    "torn_disks",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """What one seed did. `violation` is empty if every checker was content."""
+
+    seed: int
+    members: int
+    violation: str
+    digest: int
+    counts: dict[str, int]
+    rules: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a set of seeds did."""
+
+    results: list[SeedResult] = field(default_factory=list)
+
+    @property
+    def failing(self) -> list[SeedResult]:
+        """Seeds with a violation."""
+        return [result for result in self.results if result.violation]
+
+    def median(self, name: str) -> int:
+        """The median over seeds of one of `SUMS`."""
+        values = sorted(result.counts[name] for result in self.results)
+        return values[len(values) // 2] if values else 0
+
+    def share(self, *names: str) -> float:
+        """The share of seeds in which each of the named counts is above 0."""
+        hard = sum(all(result.counts[name] for name in names) for result in self.results)
+        return hard / max(1, len(self.results))
+
+    def as_json(self) -> dict[str, object]:
+        """The report for machines; sums over seeds, and for each rule the number of seeds that reached it."""
+        rules = Counter(rule for result in self.results for rule in result.rules)
+        return {
+            "seeds": len(self.results),
+            "violations": len(self.failing),
+            **{name: sum(result.counts[name] for result in self.results) for name in SUMS},
+            "rules_reached": {name: rules[name] for name in sorted(rules, key=rule_order)},
+            "failing": [
+                {"seed": result.seed, "violation": result.violation, "replay": replay(result)}
+                for result in self.failing
+            ],
+        }
+
+    def as_text(self) -> str:
+        """The report for people."""
+        shown = self.as_json()
+        lines = [f"{name:>16}  {shown[name]}" for name in ("seeds", "violations", *SUMS)]
+        lines.append(f"{'per seed':>16}  median {self.median('committed')} slots committed")
+        hard = self.share("crashes", "partitions", "view_changes")
+        lines.append(f"{'hard':>16}  {hard:.0%} of seeds have a crash, a partition and a view change")
+        rules = shown["rules_reached"]
+        if isinstance(rules, dict):
+            lines.append(f"{'rules reached':>16}  " + "  ".join(f"{name} {count}" for name, count in rules.items()))
+        for result in self.failing[:20]:
+            lines += [f"seed {result.seed}: {result.violation}", f"  replay: {replay(result)}"]
+        return "\n".join(lines)
+
+
+def rule_order(name: str) -> tuple[str, int, str]:
+    """A2 before A10."""
+    digits = "".join(filter(str.isdigit, name))
+    return (name[:1], int(digits or 0), name)
+
+
+def replay(result: SeedResult) -> str:
+    """The command that shows a seed again."""
+    return f"python -m sequencer.simulator --members {result.members} --trace {result.seed}"
+
+
+def run_seed(seed: int, options: Options, trace: Trace | None = None) -> SeedResult:
+    """Run one seed to its end, or to its first violation; what the core raises is one too."""
+    cluster = Cluster(seed, options, trace)
+    violation = ""
+    try:
+        cluster.run()
+    except Violation as broken:
+        violation = f"{broken} (at {cluster.now / 1e6:.6f} s)"
+    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding
+        violation = f"{type(error).__name__}: {error} (at {cluster.now / 1e6:.6f} s, {_where(error)})"
+    counts = cluster.counts
+    return SeedResult(
+        seed,
+        len(cluster.members),
+        violation,
+        cluster.digest.value,
+        {
+            "committed": cluster.order.end,
+            "view_changes": cluster.view_changes,
+            "steps": counts.steps,
+            **{name: getattr(counts, name) for name in SUMS if hasattr(counts, name)},
+        },
+        tuple(sorted(cluster.rules)),
+    )
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    frames = []
+    while trace:
+        frames.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " ".join(frames[-4:])
+
+
+def _run_chunk(seeds: Sequence[int], members: int) -> list[SeedResult]:
+    return [run_seed(seed, Options(Core, members=members)) for seed in seeds]
+
+
+def run_seeds(seeds: Iterable[int], members: int = 0, jobs: int = 1) -> Iterator[SeedResult]:
+    """Run seeds one after the other, or over `jobs` processes; results come as they are ready, in order."""
+    remaining = iter(seeds)
+    if jobs <= 1:
+        for seed in remaining:
+            yield run_seed(seed, Options(Core, members=members))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: list[Future[list[SeedResult]]] = []
+        try:
+            while True:
+                while len(waiting) < 2 * jobs and (chunk := list(islice(remaining, CHUNK))):
+                    waiting.append(pool.submit(_run_chunk, chunk, members))
+                if not waiting:
+                    return
+                yield from waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def simulate(seeds: Iterable[int], members: int = 0, jobs: int = 1, seconds: float = 0) -> Report:
+    """Run seeds and report. `members` 0: drawn from each seed. `seconds` > 0: stop after so much wall time."""
+    report = Report()
+    begun = time.monotonic()
+    for result in run_seeds(seeds, members, jobs):
+        report.results.append(result)
+        if result.violation:
+            sys.stderr.write(f"seed {result.seed}: {result.violation}\n  replay: {replay(result)}\n")
+        if seconds and time.monotonic() - begun >= seconds:
+            break
+    return report
+
+
+def trace_seed(seed: int, members: int = 0) -> SeedResult:
+    """Run one seed and print what happens."""
+    return run_seed(seed, Options(Core, members=members), Trace(lambda line: sys.stdout.write(line + "\n")))

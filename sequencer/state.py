@@ -1,0 +1,323 @@
+"""What a member knows, and the few verbs that all layers of the core share: send, persist, tell, set a timer."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sequencer.config import MS, GroupConfig
+from sequencer.messages import Broadcast, Join, Known, Message, Status, Vector
+from sequencer.output import Fact, Output, Persist, SaveStable, Send
+from sequencer.quorum import bits
+from sequencer.requests import OwnRequests, RequestBuffer
+from sequencer.rules import Rules
+from sequencer.types import Identity, Incarnation, Recovered, Request, Sequence, StableState, View, ViewNumber
+from sequencer.window import LogWindow
+
+if TYPE_CHECKING:
+    from random import Random
+
+NEVER = -(1 << 62)
+
+
+class _Waiting(NamedTuple):
+    """A ticket at the writer: the log's end once it is durable, and what waits for it."""
+
+    ticket: int
+    end: int
+    effects: tuple[Callable[[], None], ...]
+
+
+class Peer:
+    """What is known of another member. Times in monotonic microseconds; NEVER before the first."""
+
+    __slots__ = (
+        "connection_lost",
+        "heard_in_view_us",
+        "heard_us",
+        "incarnation",
+        "join",
+        "join_cluster",
+        "join_us",
+        "nacks_left",
+        "nacks_since_us",
+        "status",
+    )
+
+    def __init__(self, incarnation: Incarnation | None) -> None:
+        self.incarnation = incarnation  # the newest that a frame came from, or that is known
+        self.join_cluster = 0
+        self.heard_us = NEVER
+        self.heard_in_view_us = NEVER
+        self.connection_lost = False
+        self.status: Status | None = None
+        self.join: Join | None = None
+        self.join_us = NEVER
+        self.nacks_left = 0
+        self.nacks_since_us = NEVER
+
+
+class Member:
+    """Base layer of the core: state and shared verbs; no rule is decided here."""
+
+    def __init__(
+        self,
+        config: GroupConfig,
+        member: int,
+        recovered: Recovered,
+        random: "Random",
+        now_us: int,
+        storage_id: int,
+        rules: Rules | None = None,
+    ) -> None:
+        self.config = config
+        self.rules = rules or Rules()
+        self.random = random
+        self.now_us = now_us
+        self.wall_us = 0
+        self.out = Output()
+        self.reached: set[str] = set()
+
+        self.stable = recovered.stable or StableState(member, storage_id, Incarnation(0, random.getrandbits(64)))
+        self.window = LogWindow(
+            recovered.first, recovered.applied, recovered.chain, recovered.time_us, recovered.senders
+        )
+        self.delivered = recovered.applied  # every slot below is handed to the state machines
+        self.commit = max(recovered.commit, recovered.applied)  # delivered <= commit <= stored <= window.end
+        self.stored = recovered.end  # every slot below is durable here
+        self.damage = recovered.damage
+        self.peers: dict[int, Peer] = {}
+        self.buffer = RequestBuffer(config.sender_requests_max)
+        self.own = OwnRequests()
+
+        # The installed view; `running` only if installed in this incarnation and nothing higher is promised (V1).
+        self.view: View | None = self.stable.view
+        self.installed_now = False  # installed in this incarnation (A6)
+        self.started = False  # this incarnation is durable (D3)
+        self.sent_in = self.stable.incarnation  # incarnation and cluster of the frame that is being handled
+        self.sent_cluster = self.stable.cluster
+        self.installing: View | None = None
+        self.opening = False  # a received snapshot is being opened: the A2 table is not known yet (C1)
+        self.leaving = False
+        self.left = False
+        self.disk_full = False
+
+        self._ticket = 0  # newest ticket handed out
+        self._durable_ticket = 0
+        self._waiting: deque[_Waiting] = deque()  # in ticket order
+        self._effects: list[Callable[[], None]] = []  # of this step
+        self._outgoing_requests: list[Request] = []
+        self._outgoing_sequences: list[Sequence] = []
+        self.status_due = False  # a Status must leave with this step
+        self.known_unsaved = False  # `known` was raised since the stable state was last written
+        self.timers: dict[str, int] = {}
+
+    # ------------------------------------------------------------------ who and what
+
+    @property
+    def me(self) -> int:
+        """This member's id."""
+        return self.stable.member
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The configured members (V12 will take them from the view)."""
+        return self.config.members
+
+    @property
+    def others(self) -> list[int]:
+        """All configured members but this one."""
+        return [member for member in self.members if member != self.me]
+
+    @property
+    def blank(self) -> bool:
+        """Never installed anything and bound to no cluster (V0)."""
+        return self.stable.cluster == 0
+
+    @property
+    def takes_part(self) -> bool:
+        """May promise, acknowledge, answer reads and take tokens (V0, D6)."""
+        return self.rules.may_take_part(self.stable, damaged=bool(self.damage))
+
+    @property
+    def installed(self) -> View | None:
+        """The installed view while nothing higher is promised: what SEQUENCE, ACK and NACK of it are handled in."""
+        view = self.view
+        if view is None or view.number != self.stable.promised or self.installing is not None:
+            return None
+        if self.opening or self.damage:
+            return None
+        return view
+
+    @property
+    def runs(self) -> bool:
+        """V1: it installed the view in this incarnation and has promised nothing higher."""
+        return self.installed_now and self.installed is not None
+
+    def peer(self, member: int) -> Peer:
+        """What is known of a configured member."""
+        known = self.peers.get(member)
+        if known is None:
+            identity = self.stable.known.get(member)
+            known = self.peers[member] = Peer(identity.incarnation if identity else None)
+        return known
+
+    def is_heard(self, member: int) -> bool:
+        """Any frame within the suspect timeout, and no broken connection."""
+        if member == self.me:
+            return True
+        peer = self.peer(member)
+        return not peer.connection_lost and self.now_us - peer.heard_us < self.config.suspect_timeout_ms * MS
+
+    def heard(self) -> list[int]:
+        """Members heard within the suspect timeout, this one included, in id order."""
+        return [member for member in self.members if self.is_heard(member)]
+
+    def vector(self) -> Vector:
+        """The newest incarnations and storage ids known, own included (V0)."""
+        known = {**self.stable.known, self.me: Identity(self.stable.incarnation, self.stable.storage)}
+        return tuple(Known(member, known[member]) for member in sorted(known))
+
+    def learn_identity(self, member: int, identity: Identity, *, first_hand: bool = False) -> None:
+        """Raise what is known of a member; durable with the next stable state. `first_hand`: its own JOIN says so."""
+        known = self.stable.known.get(member)
+        if member == self.me or identity == known:
+            return
+        if known is not None and known.incarnation.counter >= identity.incarnation.counter:
+            # The same counter with other bits is a disk that went back, or, before the genesis, a new disk (V0).
+            same_run = known.incarnation == identity.incarnation
+            if not (first_hand and (same_run or self.blank)):
+                return
+            self.peer(member).incarnation = identity.incarnation
+        self.stable = replace(self.stable, known={**self.stable.known, member: identity})
+        self.known_unsaved = True
+
+    def learn_incarnation(self, member: int, incarnation: Incarnation) -> None:
+        """Any frame tells an incarnation; which disk it runs on only JOIN tells: the last known one until then."""
+        known = self.stable.known.get(member)
+        self.learn_identity(member, Identity(incarnation, known.storage if known else 0))
+
+    # ------------------------------------------------------------------ verbs
+
+    def rule(self, name: str) -> None:
+        """Say once per run that a rule decided something: the simulator counts who reached it."""
+        if name not in self.reached:
+            self.reached.add(name)
+            self.out.facts.append(Fact("rule", {"name": name}))
+
+    def tell(self, name: str, **fields: object) -> None:
+        """A fact for the log and the counters."""
+        self.out.facts.append(Fact(name, fields))
+
+    def send(self, to: int, message: Message) -> None:
+        """To one peer, at once."""
+        self.out.sends.append(Send(to, message, self.stable.cluster))
+
+    def send_all(self, message: Message) -> None:
+        """To each peer over DEALER, at once."""
+        for member in self.others:
+            self.send(member, message)
+
+    def publish_requests(self, requests: list[Request]) -> None:
+        """With this step's broadcast."""
+        self._outgoing_requests.extend(requests)
+
+    def publish_sequence(self, sequence: Sequence) -> None:
+        """With this step's broadcast."""
+        self._outgoing_sequences.append(sequence)
+
+    def persist(self, operation: Persist) -> None:
+        """Hand an operation to the FIFO writer under this step's ticket (D4)."""
+        self.out.persists.append(operation)
+
+    def save_stable(self, **changes: Any) -> None:
+        """Change the stable state and write it whole (D3)."""
+        self.stable = replace(self.stable, **changes)
+        self.known_unsaved = False
+        self.persist(SaveStable(self.stable, self.commit))
+
+    def when_durable(self, effect: Callable[[], None]) -> None:
+        """Run `effect` in the step that learns that everything persisted so far is durable (D4)."""
+        self._effects.append(effect)
+
+    def close_ticket(self) -> None:
+        """End of a step: number its operations, remember which end they make durable and what waits for them."""
+        while self._effects and not self.out.persists and self._durable_ticket == self._ticket:
+            effects, self._effects = self._effects, []
+            for effect in effects:
+                effect()
+        if self.out.persists:
+            self._ticket += 1
+            self.out.ticket = self._ticket
+        if self.out.persists or self._effects:
+            self._waiting.append(_Waiting(self._ticket, self.window.end, tuple(self._effects)))
+            self._effects.clear()
+
+    def take_persisted(self, ticket: int) -> None:
+        """Everything up to `ticket` is durable: `stored` moves (also back, after a cut), effects run in order."""
+        self._durable_ticket = ticket
+        while self._waiting and self._waiting[0].ticket <= ticket:
+            waiting = self._waiting.popleft()
+            if self.stored != waiting.end:
+                self.stored = waiting.end
+                self.status_due = True
+            for effect in waiting.effects:
+                effect()
+
+    def set_timer(self, name: str, delay_ms: float) -> None:
+        """(Re-)arm a timer; its handler is `on_<name>_timer`."""
+        self.timers[name] = self.now_us + max(1, int(delay_ms * MS))
+
+    def arm_timer(self, name: str, delay_ms: float) -> None:
+        """Arm a timer unless it runs."""
+        if name not in self.timers:
+            self.set_timer(name, delay_ms)
+
+    def stop_timer(self, name: str) -> None:
+        """Disarm."""
+        self.timers.pop(name, None)
+
+    # ------------------------------------------------------------------ the broadcast of a step
+
+    @property
+    def counted_end(self) -> int:
+        """The end that counts here: what is synced; with durability=memory what is appended (D2)."""
+        return self.window.end if self.config.durability == "memory" else self.stored
+
+    def acknowledged(self) -> int:
+        """The end that this member acknowledges in its installed view (D2, V3); 0 if it may not acknowledge."""
+        view = self.view
+        if view is None or not self.takes_part:
+            return 0
+        if view.number != self.stable.promised and not self.rules.acknowledges_after_promise():
+            return 0
+        return self.rules.acknowledged_end(self.counted_end, self.window.end)
+
+    def own_status(self, accepted_hop: int) -> Status:
+        """ACK and HEARTBEAT."""
+        return Status(
+            view=self.view.number if self.view else ViewNumber(0, 0),
+            runs=self.runs,
+            promised=self.stable.promised,
+            stored=self.acknowledged(),
+            commit=self.commit,
+            accepted_hop=accepted_hop,
+            newest_lsn=self.own.newest_lsn,
+            heard=bits(self.heard()),
+            wiped=not self.takes_part,
+            leaving=self.leaving or self.disk_full,
+        )
+
+    def flush_broadcast(self, accepted_hop: int) -> None:
+        """One PUB frame for all that this step publishes; the status rides on it (A7)."""
+        if not (self._outgoing_requests or self._outgoing_sequences or self.status_due):
+            return
+        if self.others and not self.blank:
+            message = Broadcast(
+                self.own_status(accepted_hop), tuple(self._outgoing_requests), tuple(self._outgoing_sequences)
+            )
+            self.out.sends.append(Send(None, message, self.stable.cluster))
+            self.set_timer("heartbeat", self.config.heartbeat_interval_ms)
+        self._outgoing_requests.clear()
+        self._outgoing_sequences.clear()
+        self.status_due = False

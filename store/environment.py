@@ -1,0 +1,227 @@
+"""One LMDB environment: opened only when its structure is sound, grown by itself, and honest about failures.
+
+- LMDB trusts the pages it maps: a flipped pointer or a short file ends the process. So the file is walked by py-lmdb's
+  offline verifier before LMDB sees it (D6).
+- `sync=True, metasync=True`: without metasync a power cut can undo the last transaction (D1).
+- The map may only be replaced while no transaction is open in the process: reads pass a gate that growing closes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Condition
+from typing import Final, TypeAlias, TypeVar
+
+import lmdb
+from lmdb import verify as lmdb_verify
+
+from store.contract import TABLES
+from store.errors import DiskFailed, DiskFull, StoreClosed, StoreDamaged, StoreError
+from store.folder import DATA_NAME
+
+T = TypeVar("T")
+WriteTransaction: TypeAlias = "lmdb.Transaction[memoryview]"
+
+STABLE: Final = "stable"
+LOG: Final = "log"
+CHAINS: Final = "chains"
+STAGING: Final = "staging"
+DATABASES: Final = (STABLE, LOG, CHAINS, STAGING, *TABLES)
+
+MAP_BYTES_START: Final = 256 << 20
+READERS_MAX: Final = 126
+# Pages that nothing refers to are lost space, not lost data.
+_HARMLESS = "neither reachable nor in the freeDB"
+# Offsets inside a meta, from its magic on; the host's byte order.
+_META_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
+_META_PAGE_BYTES: Final = 24
+_META_TRANSACTION: Final = 24 + 2 * 48 + 8
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SPACE_MARGIN_BYTES: Final = 1 << 20
+
+
+def check_structure(folder: Path) -> None:
+    """Walk the data file without LMDB: metas, trees, free list, length. Raises StoreDamaged.
+
+    Known limit: metas have no checksum, and one bit of the file (the second lowest of the newer transaction number,
+    when it is set) can flip so that both numbers still look right; then the last transaction is missing unnoticed.
+    """
+    data = folder / DATA_NAME
+    try:
+        found: list[str] = lmdb_verify.verify(str(data))  # type: ignore[no-untyped-call]
+    except lmdb_verify.VerifyError as error:
+        raise StoreDamaged(folder, f"{DATA_NAME}: {error}") from error
+    problems = [problem for problem in found if _HARMLESS not in problem]
+    older, newer = sorted(_transaction_numbers(data))
+    if newer - older != (newer > 0):
+        problems.append(f"its meta pages are of transactions {older} and {newer}, so the newest one is lost")
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StoreDamaged(folder, f"{DATA_NAME}: {problems[0]}{more}")
+
+
+def disk_error(folder: Path, error: lmdb.Error | OSError, size_bytes: int) -> DiskFull | DiskFailed:
+    """What a failed write of about `size_bytes` means (D5)."""
+    number = error.errno if isinstance(error, OSError) else _code(error)
+    full = (
+        isinstance(error, lmdb.DiskError)
+        or number in _NO_SPACE
+        or (number == errno.EIO and _is_full(folder, size_bytes))
+    )
+    return (DiskFull if full else DiskFailed)(folder, str(error))
+
+
+def _code(error: lmdb.Error) -> int:
+    """errno, or one of LMDB's own, which are negative; an error that py-lmdb raises by itself has none."""
+    return int(getattr(error, "code", 0))
+
+
+def _is_full(folder: Path, size_bytes: int) -> bool:
+    """liblmdb reports a short write as EIO ("short write, filesystem full?" says its source), so look at the space."""
+    room = os.statvfs(folder)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    needed = size_bytes + _SPACE_MARGIN_BYTES
+    over_limit = limit != resource.RLIM_INFINITY and (folder / DATA_NAME).stat().st_size + needed > limit
+    return over_limit or room.f_bavail * room.f_frsize < needed
+
+
+def _transaction_numbers(data: Path) -> tuple[int, int]:
+    """What the two meta pages say, which the verifier has found readable.
+
+    LMDB takes the higher one: a flipped bit there would bring the last but one transaction back, whole and unnoticed.
+    """
+    with data.open("rb") as file:
+        head = file.read(64)
+        start = head.index(_META_MAGIC)
+        (page_bytes,) = struct.unpack_from("=I", head, start + _META_PAGE_BYTES)
+        numbers = []
+        for page in range(2):
+            file.seek(page * page_bytes + start + _META_TRANSACTION)
+            numbers.append(int.from_bytes(file.read(8), sys.byteorder))
+    return numbers[0], numbers[1]
+
+
+class Environment:
+    """The databases of one folder. `read` from any thread, `write` from one thread at a time."""
+
+    def __init__(self, folder: Path, map_bytes: int) -> None:
+        """Raises StoreDamaged, DiskFull, DiskFailed. The caller holds the folder's lock."""
+        self.folder = folder
+        self._gate = Condition()
+        self._readers = 0
+        self._closed = False
+        self._failure: str | None = None
+        # Ours alone under the folder's lock: readers of a killed process, or damage in this file, must not outlive it.
+        (folder / "lock.mdb").unlink(missing_ok=True)
+        data = folder / DATA_NAME
+        used = data.stat().st_size if data.exists() else 0
+        while map_bytes < 2 * used:
+            map_bytes *= 2
+        self.map_bytes = map_bytes
+        self.databases: dict[str, lmdb._Database] = {}
+        try:
+            self._lmdb = self._open()
+        except OSError as error:
+            raise self._failed(error, 0) from error
+        except lmdb.Error as error:
+            raise self._damaged_or_failed(error) from error
+
+    def _open(self) -> lmdb.Environment:
+        environment = lmdb.open(
+            str(self.folder),
+            map_size=self.map_bytes,
+            sync=True,
+            metasync=True,
+            max_dbs=len(DATABASES),
+            max_readers=READERS_MAX,
+            max_spare_txns=4,
+            mode=0o644,
+        )
+        try:
+            with environment.begin(write=True) as transaction:
+                for name in DATABASES:
+                    self.databases[name] = environment.open_db(name.encode(), txn=transaction)
+        except BaseException:
+            environment.close()
+            raise
+        return environment
+
+    @contextmanager
+    def read(self) -> Iterator[lmdb.Transaction[memoryview]]:
+        """One consistent view. Values are memoryviews into the map: copy them out before it ends."""
+        with self._gate:
+            if self._closed:
+                raise StoreClosed(f"data folder {self.folder} is closed")
+            self._readers += 1
+        try:
+            with self._lmdb.begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise self._damaged_or_failed(error) from error
+        finally:
+            with self._gate:
+                self._readers -= 1
+                self._gate.notify_all()
+
+    def write(self, work: Callable[[WriteTransaction], T], size_bytes: int) -> T:
+        """Run `work` in one transaction and sync it; again from the start each time the map had to grow.
+
+        `size_bytes`: about what it writes. Raises DiskFull; DiskFailed, and from then on only that (D5); and what
+        `work` raises. In each case nothing was written.
+        """
+        with self._gate:
+            if self._closed:
+                raise StoreClosed(f"data folder {self.folder} is closed")
+        if self._failure is not None:
+            raise DiskFailed(self.folder, self._failure)
+        while True:
+            try:
+                with self._lmdb.begin(write=True, buffers=True) as transaction:
+                    return work(transaction)
+            except lmdb.MapFullError:
+                self._grow()
+            except (lmdb.Error, OSError) as error:
+                raise self._failed(error, size_bytes) from error
+
+    def _grow(self) -> None:
+        """Double the map. Waits for the reads that are open; none starts meanwhile."""
+        with self._gate:
+            self._gate.wait_for(lambda: self._readers == 0)
+            try:
+                self._lmdb.set_mapsize(2 * self.map_bytes)
+            except (lmdb.Error, OSError) as error:
+                raise self._failed(error, 0) from error
+            self.map_bytes *= 2
+
+    def _failed(self, error: lmdb.Error | OSError, size_bytes: int) -> StoreError:
+        found = disk_error(self.folder, error, size_bytes)
+        if isinstance(found, DiskFailed):
+            self._failure = str(error)
+        return found
+
+    def _damaged_or_failed(self, error: lmdb.Error) -> StoreError:
+        if _code(error) < 0 or _code(error) == errno.EINVAL:  # it read what cannot be
+            return StoreDamaged(self.folder, str(error))
+        return self._failed(error, 0)
+
+    def used_bytes(self, database: str) -> int:
+        """Bytes of the pages of one database."""
+        with self.read() as transaction:
+            stat = transaction.stat(self.databases[database])
+        return stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
+
+    def close(self) -> None:
+        """Wait for open reads, then unmap."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._gate.wait_for(lambda: self._readers == 0)
+            self._lmdb.close()

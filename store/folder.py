@@ -1,0 +1,81 @@
+"""A member's data folder: one process at a time, one member for ever, and the way out when it is damaged."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from store.errors import FolderInUse, StoreDamaged, WrongFolder
+from store.snapshot import sync_folder
+
+FORMAT: Final = 1
+LOCK_NAME: Final = "LOCK"
+IDENTITY_NAME: Final = "member.json"
+DATA_NAME: Final = "data.mdb"
+
+
+class FolderLock:
+    """An flock on `LOCK`, which holds the owner's pid; the kernel lets go of it when the process ends, however it ends.
+
+    Raises FolderInUse.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(self._descriptor, 20, 0).strip()
+            os.close(self._descriptor)
+            raise FolderInUse(folder, int(text) if text.isdigit() else None) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Let the next process in."""
+        os.close(self._descriptor)
+
+
+def check_identity(folder: Path, member: int) -> bool:
+    """Whether the folder was set up by this member; False: nobody did yet. Raises WrongFolder, StoreDamaged."""
+    try:
+        text = (folder / IDENTITY_NAME).read_bytes()
+    except FileNotFoundError:
+        return False
+    try:
+        identity = json.loads(text)
+        found_format, found_member = int(identity["format"]), int(identity["member"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamaged(folder, f"{IDENTITY_NAME} cannot be read ({error!r})") from error
+    if found_format != FORMAT:
+        raise WrongFolder(folder, "format", found_format, FORMAT)
+    if found_member != member:
+        raise WrongFolder(folder, "the data of member", found_member, member)
+    return True
+
+
+def write_identity(folder: Path, member: int) -> None:
+    """Make the folder this member's, durably. Written last: a folder that has it has whole data files too."""
+    half = folder / f"{IDENTITY_NAME}.tmp"
+    with half.open("wb") as file:
+        file.write(json.dumps({"format": FORMAT, "member": member}).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    half.rename(folder / IDENTITY_NAME)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged folder to `<name>.damaged-<n>` and return that; nothing is deleted. Raises FolderInUse."""
+    lock = FolderLock(path)
+    try:
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        sync_folder(path.parent)
+    finally:
+        lock.release()
+    return aside

@@ -1,0 +1,315 @@
+"""The store on LMDB: `store.contract.LogStore` says what each method promises."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from store.contract import (
+    APPLIED_KEY,
+    STATE_TABLES,
+    DamagedRun,
+    Operation,
+    Recovered,
+    SnapshotFile,
+    Staging,
+    payload_bytes,
+)
+from store.environment import (
+    CHAINS,
+    LOG,
+    MAP_BYTES_START,
+    STABLE,
+    STAGING,
+    Environment,
+    WriteTransaction,
+    check_structure,
+    disk_error,
+)
+from store.errors import RecordDamaged, RowDamaged, StoreClosed, StoreDamaged, StoreMisuse
+from store.folder import DATA_NAME, FolderLock, check_identity, write_identity
+from store.records import EMPTY_MARKS, decode_row, encode_chain, encode_marks, seal, slot_key, unseal
+from store.recovery import (
+    VERIFY_ALL_BYTES,
+    Checked,
+    check_bounds,
+    check_records,
+    check_state_rows,
+    damaged_chunks,
+)
+from store.snapshot import Row, SnapshotFolder, decode_slot, encode_chunks, snapshot_name
+from store.transaction import (
+    CLEAN_STOP_KEY,
+    MARKS_KEY,
+    STABLE_KEY,
+    LmdbTransaction,
+    LogView,
+    read_marks,
+    read_staging,
+)
+
+PAGE_ROWS: Final = 512
+
+
+class LmdbStore:
+    """`member`'s data folder `path`; it is made if it is not there. Nothing is opened before `recover()`."""
+
+    def __init__(
+        self, path: Path, member: int, *, map_bytes: int = MAP_BYTES_START, verify_all_bytes: int = VERIFY_ALL_BYTES
+    ) -> None:
+        self.path = path
+        self.member = member
+        self._map_bytes = map_bytes
+        self._verify_all_bytes = verify_all_bytes
+        self._lock: FolderLock | None = None
+        self._opened: Environment | None = None
+        self._marks = EMPTY_MARKS
+        self._snapshots = SnapshotFolder(path / "snapshots")
+
+    # -------------------------------------------------------------- start and stop
+
+    def recover(self) -> Recovered:
+        if self._opened is not None:
+            raise StoreMisuse(f"data folder {self.path} is open already")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.path)
+        try:
+            self._open()
+            return self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        data = self.path / DATA_NAME
+        ours = check_identity(self.path, self.member)
+        if ours and not (data.exists() and data.stat().st_size):
+            raise StoreDamaged(self.path, f"{DATA_NAME} is missing or empty")
+        if data.exists() and data.stat().st_size:
+            check_structure(self.path)
+        self._snapshots.load()
+        self._opened = Environment(self.path, self._map_bytes)
+        if not ours:
+            self._set_up()
+            write_identity(self.path, self.member)
+
+    def _set_up(self) -> None:
+        environment = self._environment
+        with environment.read() as transaction:
+            if transaction.stat(environment.databases[STABLE])["entries"]:
+                raise StoreDamaged(self.path, "the file that names its member is missing")
+        sealed = seal(MARKS_KEY, encode_marks(EMPTY_MARKS))
+        environment.write(lambda txn: txn.put(MARKS_KEY, sealed, db=environment.databases[STABLE]), len(sealed))
+
+    def _check(self) -> Recovered:
+        environment = self._environment
+        databases = environment.databases
+        with environment.read() as transaction:
+            marks = self._marks = read_marks(transaction, databases, self.path)
+            check_bounds(transaction, databases, marks, self.path)
+            check_state_rows(transaction, databases, self.path)
+            sealed = transaction.get(STABLE_KEY, db=databases[STABLE])
+            stable = unseal(STABLE_KEY, sealed) if sealed is not None else None
+            clean_stop = transaction.get(CLEAN_STOP_KEY, db=databases[STABLE]) is not None
+            start = self._verify_start()
+            checked = check_records(LogView(transaction, databases, marks), start, marks.end)
+            bad_chunks = damaged_chunks(transaction, databases)
+        self._mend(checked, bad_chunks)
+        self._snapshots.drop(lambda file: file.slot > marks.end)
+        damaged = stable is None and marks.stable_saved
+        return Recovered(stable, damaged, marks.first, marks.end, marks.chain, checked.damaged, clean_stop, start)
+
+    def _verify_start(self) -> int:
+        """A10: from the newest snapshot on, or everything when that is little."""
+        marks = self._marks
+        snapshots = self._snapshots.list()
+        if not snapshots or self.log_bytes() <= self._verify_all_bytes:
+            return marks.first
+        return min(max(snapshots[0].slot, marks.first), marks.end)
+
+    def _mend(self, checked: Checked, bad_chunks: Sequence[int]) -> None:
+        """Erase the clean-stop mark durably (D2); write chain rows again whose records are whole; drop bad chunks."""
+        databases = self._environment.databases
+
+        def work(transaction: WriteTransaction) -> None:
+            transaction.delete(CLEAN_STOP_KEY, db=databases[STABLE])
+            for slot, chain in checked.chain_rows:
+                transaction.put(slot_key(slot), encode_chain(slot, chain), db=databases[CHAINS])
+            for index in bad_chunks:
+                transaction.delete(slot_key(index), db=databases[STAGING])
+
+        self._environment.write(work, 0)
+
+    def mark_clean_stop(self) -> None:
+        stable = self._environment.databases[STABLE]
+        self._environment.write(lambda transaction: transaction.put(CLEAN_STOP_KEY, b"1", db=stable), 0)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @property
+    def _environment(self) -> Environment:
+        if self._opened is None:
+            raise StoreClosed(f"data folder {self.path} is not open: call recover() first")
+        return self._opened
+
+    @contextmanager
+    def _view(self) -> Iterator[LogView]:
+        """The log as of now; marks and records are of one transaction."""
+        environment = self._environment
+        with environment.read() as transaction:
+            yield LogView(transaction, environment.databases, read_marks(transaction, environment.databases, self.path))
+
+    # -------------------------------------------------------------- writing
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        environment = self._environment
+
+        def work(transaction: WriteTransaction) -> LmdbTransaction:
+            batch = LmdbTransaction(transaction, environment.databases, self._marks)
+            batch.apply(operations)
+            return batch
+
+        batch = environment.write(work, sum(map(payload_bytes, operations)))
+        self._marks = batch.marks
+        if batch.restarted_log:
+            self._snapshots.drop(lambda _: True)
+
+    # -------------------------------------------------------------- the log
+
+    def bounds(self) -> tuple[int, int]:
+        return self._marks.first, self._marks.end
+
+    def read(self, slot: int) -> tuple[bytes, bytes] | None:
+        with self._view() as view:
+            if not view.marks.first <= slot < view.marks.end:
+                return None
+            record = view.record(slot)
+        return record.body, record.chain
+
+    def read_range(self, first: int, end: int, bytes_max: int) -> list[tuple[int, bytes, bytes]]:
+        found: list[tuple[int, bytes, bytes]] = []
+        size = 0
+        with self._view() as view:
+            if first < view.marks.first:
+                return []
+            for slot in range(first, min(end, view.marks.end)):
+                try:
+                    record = view.record(slot)
+                except RecordDamaged:
+                    if found:
+                        break
+                    raise
+                size += len(record.body)
+                if found and size > bytes_max:
+                    break
+                found.append((slot, record.body, record.chain))
+        return found
+
+    def chain(self, slot: int) -> bytes | None:
+        with self._view() as view:
+            return view.known_chain(slot) if view.marks.first - 1 <= slot < view.marks.end else None
+
+    def verify(self, first: int, end: int) -> tuple[DamagedRun, ...]:
+        with self._view() as view:
+            return check_records(view, first, end).damaged
+
+    def log_bytes(self) -> int:
+        return self._environment.used_bytes(LOG)
+
+    # -------------------------------------------------------------- the tables
+
+    def row(self, table: str, key: bytes) -> bytes | None:
+        environment = self._environment
+        with environment.read() as transaction:
+            stored = transaction.get(key, db=environment.databases[table])
+            return None if stored is None else self._decode(table, key, stored)
+
+    def _decode(self, table: str, key: bytes, stored: memoryview) -> bytes:
+        value = decode_row(key, stored)
+        if value is None:
+            raise RowDamaged(self.path, table, key)
+        return value
+
+    def rows(
+        self, table: str, start: bytes = b"", end: bytes | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        left = PAGE_ROWS if limit is None else limit
+        while left > 0:
+            wanted = min(left, PAGE_ROWS)
+            page = self._page(table, start, end, reverse, wanted)
+            yield from page
+            if len(page) < wanted:
+                return
+            if limit is not None:
+                left -= len(page)
+            if reverse:
+                end = page[-1][0]
+            else:
+                start = page[-1][0] + b"\0"
+
+    def _page(
+        self, table: str, start: bytes, end: bytes | None, reverse: bool, wanted: int
+    ) -> list[tuple[bytes, bytes]]:
+        page: list[tuple[bytes, bytes]] = []
+        environment = self._environment
+        with environment.read() as transaction, transaction.cursor(environment.databases[table]) as cursor:
+            if not reverse:
+                found = cursor.set_range(start) if start else cursor.first()
+            elif end is not None and cursor.set_range(end):
+                found = cursor.prev()
+            else:
+                found = cursor.last()
+            while found and len(page) < wanted:
+                key = bytes(cursor.key())
+                if key < start or (end is not None and key >= end):
+                    break
+                page.append((key, self._decode(table, key, cursor.value())))
+                found = cursor.prev() if reverse else cursor.next()
+        return page
+
+    # -------------------------------------------------------------- snapshots
+
+    def make_snapshot(self, chunk_bytes: int) -> SnapshotFile:
+        with self._view() as view:
+            stored = view.transaction.get(APPLIED_KEY, db=view.databases["meta"])
+            slot = None if stored is None else decode_slot(self._decode("meta", APPLIED_KEY, stored))
+            chain = (
+                view.known_chain(slot - 1) if slot is not None and view.marks.first <= slot <= view.marks.end else None
+            )
+            if slot is None or chain is None:
+                first, end, _, _, _ = view.marks
+                raise StoreMisuse(
+                    f"a snapshot needs row {APPLIED_KEY!r} of table 'meta' to name a slot of [{first}, {end}], "
+                    f"it says {slot}: write it with every applied slot"
+                )
+            name = snapshot_name(slot, secrets.token_bytes(4))
+            chunks = encode_chunks(name, slot, chain, self._state_rows(view), chunk_bytes)
+            try:
+                return self._snapshots.write(name, slot, chain, chunks)
+            except OSError as error:
+                raise disk_error(self.path, error, 0) from error
+
+    def _state_rows(self, view: LogView) -> Iterator[Row]:
+        for table in STATE_TABLES:
+            with view.transaction.cursor(view.databases[table]) as cursor:
+                for found, stored in cursor:
+                    key = bytes(found)
+                    yield table, key, self._decode(table, key, stored)
+
+    def snapshots(self) -> tuple[SnapshotFile, ...]:
+        return self._snapshots.list()
+
+    def read_chunk(self, snapshot: str, index: int) -> bytes:
+        return self._snapshots.read_chunk(snapshot, index)
+
+    def staging(self) -> Staging | None:
+        environment = self._environment
+        with environment.read() as transaction:
+            return read_staging(transaction, environment.databases)

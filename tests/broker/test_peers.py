@@ -1,0 +1,169 @@
+"""The peer transport on real sockets: both ways, garbage, a peer that goes, one that does not read."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+import zmq
+
+from broker.peers import Link, PeerEndpoints, PeerLimits, PeerTransport
+from ringcast.errors import BadFrame
+
+
+class Codec:
+    """Frames are events as they are; a header that is not made of small letters is refused, `own` is passed over."""
+
+    def decode(self, frames: Sequence[bytes]) -> tuple[bytes, ...] | None:
+        if frames[0].strip(b"abcdefghijklmnopqrstuvwxyz "):
+            raise BadFrame(what="the header", value=repr(frames[0]), limit="small letters")
+        return None if frames[0] == b"own" else tuple(frames)
+
+
+class Member:
+    """A transport with everything that it told."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", ports: dict[int, tuple[int, int]], own: int) -> None:
+        self.events: list[tuple[bytes, ...]] = []
+        self.links: list[tuple[str, int]] = []
+        peer, pub = (f"tcp://127.0.0.1:{port}" for port in ports[own])
+        peers = {
+            member: PeerEndpoints(f"tcp://127.0.0.1:{there[0]}", f"tcp://127.0.0.1:{there[1]}")
+            for member, there in ports.items()
+            if member != own
+        }
+        self.transport: PeerTransport[tuple[bytes, ...]] = PeerTransport(
+            context,
+            bind_peer=peer,
+            bind_pub=pub,
+            peers=peers,
+            codec=Codec(),
+            on_events=self.events.extend,
+            on_peer_lost=lambda member: self.links.append(("lost", member)),
+            on_peer_found=lambda member: self.links.append(("found", member)),
+            limits=PeerLimits(peer_queue_max=10, frame_bytes_max=1 << 20),
+        )
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, a bounded time."""
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail(f"not within 5 s: {what}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+async def ports() -> dict[int, tuple[int, int]]:
+    first, second, third, fourth = free_ports(4)
+    return {1: (first, second), 2: (third, fourth)}
+
+
+@pytest.fixture
+async def pair(ports: dict[int, tuple[int, int]]) -> AsyncIterator[tuple[Member, Member]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    one, two = Member(context, ports, 1), Member(context, ports, 2)
+    await until(lambda: one.transport.connected == (2,) and two.transport.connected == (1,), "connected")
+    one.links.clear()
+    two.links.clear()
+    yield one, two
+    one.transport.close()
+    two.transport.close()
+    context.destroy(linger=0)
+
+
+async def test_frames_travel_both_ways(pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    assert one.transport.send(2, [b"to two", b"payload", b""])
+    await until(lambda: two.events == [(b"to two", b"payload", b"")], "a frame to one")
+    two.events.clear()
+
+    def publish() -> bool:  # the subscription may be on its way still; PUB frames may be lost (A8)
+        one.transport.broadcast([b"to all"])
+        return (b"to all",) in two.events
+
+    await until(publish, "a frame to all")
+    assert one.events == []
+
+
+async def test_garbage_is_dropped_and_counted(pair: tuple[Member, Member]) -> None:
+    """Docs/faults.md 38, 41."""
+    one, two = pair
+    with socket.create_connection(("127.0.0.1", int(two.transport.peer_endpoint.rpartition(":")[2]))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(range(256)))
+        for frames in ([b"BAD"], [b"own"], [b"good"]):
+            assert one.transport.send(2, frames)
+        await until(lambda: two.events == [(b"good",)], "the good frame")
+    assert two.transport.counters["dropped_bad_frame"] >= 1
+
+
+async def test_an_oversized_frame_cuts_its_sender_only(pair: tuple[Member, Member]) -> None:
+    """Docs/faults.md 40."""
+    one, two = pair
+    one.transport.send(2, [b"x" * (2 << 20)])
+    await until(lambda: one.transport.send(2, [b"after"]) and (b"after",) in two.events, "a frame after the cut")
+    assert ("lost", 2) not in one.links
+
+
+async def test_a_peer_that_goes_is_lost_and_found_again(
+    pair: tuple[Member, Member], ports: dict[int, tuple[int, int]]
+) -> None:
+    """V1: broken and not made again at once."""
+    one, two = pair
+    started = asyncio.get_running_loop().time()
+    two.transport.close()
+    await until(lambda: one.links[-1:] == [("lost", 2)], "lost")
+    assert asyncio.get_running_loop().time() - started < 0.5
+    assert one.transport.link(2) is Link.DOWN
+    assert not one.transport.send(2, [b"nobody"])
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    again = Member(context, ports, 2)
+    try:
+        await until(lambda: one.links[-1:] == [("found", 2)], "found")
+        await until(lambda: one.transport.send(2, [b"hello"]) and (b"hello",) in again.events, "a frame")
+        assert (b"nobody",) not in again.events
+    finally:
+        again.transport.close()
+        context.destroy(linger=0)
+
+
+async def test_a_full_queue_cuts_the_peer_and_is_counted(ports: dict[int, tuple[int, int]]) -> None:
+    """A9: a peer that does not read is cut, with what was queued; no frame is dropped in silence."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    one = Member(context, ports, 1)
+    deaf = context.socket(zmq.ROUTER)
+    deaf.setsockopt(zmq.RCVHWM, 1)
+    deaf.bind(f"tcp://127.0.0.1:{ports[2][0]}")
+    try:
+        await until(lambda: one.transport.connected == (2,), "connected")
+        payload = b"x" * (512 << 10)
+        await until(lambda: not one.transport.send(2, [payload]), "a full queue")
+        assert one.transport.counters["peer_cut"] == 1
+        await until(lambda: one.transport.link(2) is Link.UP, "connected again")
+    finally:
+        one.transport.close()
+        deaf.close(linger=0)
+        context.destroy(linger=0)
+
+
+async def test_a_peer_that_was_never_there_is_lost(ports: dict[int, tuple[int, int]]) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    one = Member(context, ports, 1)
+    try:
+        await until(lambda: one.links == [("lost", 2)], "lost")
+        assert not one.transport.send(2, [b"x"])
+        assert not one.transport.send(9, [b"x"])
+        assert one.transport.counters == {"send_not_connected": 1, "send_unknown_member": 1}
+    finally:
+        one.transport.close()
+        context.destroy(linger=0)

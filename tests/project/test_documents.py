@@ -1,0 +1,64 @@
+"""The documents and the code say the same: every rule is written down, and the code cites no rule that is not."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.project.sources import PACKAGES, ROOT, named, python_files
+
+RULES = [
+    *(f"A{number}" for number in range(1, 11)),
+    *(f"D{number}" for number in range(1, 7)),
+    *(f"V{number}" for number in range(13)),
+    "C1", "C2", "K1", "K2", "K3",
+]  # fmt: skip
+LATER = {"V12"}  # in the protocol, so that nothing has to change shape for it; not yet in the code
+CITATION = re.compile(r"\b([ADVCK])(\d{1,2})\b")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+
+protocol = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_is_written_down(rule: str) -> None:
+    assert re.findall(rf"^- \*\*{rule}\b", protocol, re.MULTILINE) == [f"- **{rule}"]
+
+
+def test_no_rule_is_missing_from_the_list_here() -> None:
+    assert set(re.findall(r"^- \*\*([A-Z]\d+)\b", protocol, re.MULTILINE)) == set(RULES)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in LATER])
+def test_rule_is_cited_where_it_is_kept(rule: str) -> None:
+    citing = [
+        named(path) for path in python_files(*PACKAGES) if re.search(rf"\b{rule}\b", path.read_text(encoding="utf-8"))
+    ]
+    assert citing, f"no module cites {rule}: who keeps it?"
+
+
+def test_the_core_cites_no_rule_that_does_not_exist() -> None:
+    unknown = {
+        f"{named(path)} {match[0]}"
+        for path in python_files("sequencer")
+        for match in CITATION.finditer(path.read_text(encoding="utf-8"))
+        if match[0] not in RULES
+    }
+    assert not unknown
+
+
+@pytest.mark.parametrize("document", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))], ids=named)
+def test_links_between_files_lead_somewhere(document: Path) -> None:
+    broken = [
+        target
+        for target in LINK.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    "word", ["request queue", "sequence queue", "broadcaster", "accept-request", "consensus", "ReplDict", "gRPC"]
+)
+def test_older_words_are_explained(word: str) -> None:
+    assert word in protocol.partition("## From the older system's words")[2]

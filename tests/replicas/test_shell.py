@@ -1,0 +1,274 @@
+"""The shell around a real core and a real store, a ring of one: turns, tickets, rows, snapshots, trouble."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicas import shell as shells
+from replicas.config import BusConfig, PeerAddress
+from replicas.recovery import open_store
+from replicas.retention import Retention
+from replicas.shell import Shell
+from replicas.standing import state_of, trouble_of
+from replicas.topics import TopicBounds
+from ringcast.batch import digest, pack
+from ringcast.errors import NotReady, RingcastError
+from ringcast.request import BatchHeader, encode_batch_headers
+from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Fetched, Query
+from sequencer.output import Output, TrimAsked
+from store.errors import DiskFailed, DiskFull
+
+CLIENT = bytes(16)
+Start = Callable[..., Shell]
+
+
+class Opener:
+    """Shells on one folder; remembers how they ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ends: list[tuple[int, str]] = []
+        self.sequence = 0
+
+    def open(self, **settings: Any) -> Shell:
+        """A shell of a cluster of one, without any socket."""
+        config = BusConfig(id=1, data=self.folder, peers={1: PeerAddress("127.0.0.1", 1, 2)}, **settings)
+        opened = open_store(config, TopicBounds())
+        return Shell(config, opened, lambda code, reason: self.ends.append((code, reason)))
+
+    def submit(self, shell: Shell, *payloads: bytes) -> None:
+        """One batch of the topic `t`."""
+        self.sequence += 1
+        packed = pack(list(payloads))
+        header = BatchHeader("t", CLIENT, self.sequence, len(payloads), shell.core.commit, 0, digest(packed))
+        shell.submit((encode_batch_headers([header]), packed))
+
+
+@pytest.fixture
+async def opener(tmp_path: Path) -> Opener:
+    return Opener(tmp_path / "data")
+
+
+@pytest.fixture
+async def shell(opener: Opener) -> AsyncIterator[Shell]:
+    found = opener.open()
+    await until(found.core.in_quorum)
+    yield found
+    found.close(5.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, a bounded time."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nothing else says when a turn changed something
+            await asyncio.sleep(0.002)
+
+
+def delivered(shell: Shell, count: int) -> Callable[[], bool]:
+    """So many messages are delivered."""
+    return lambda: shell.machine.topics.next_offset == count
+
+
+async def test_a_ring_of_one_orders_and_a_restart_finds_it(opener: Opener) -> None:
+    shell = opener.open()
+    assert shell.state == "starting"
+    assert isinstance(shell.trouble(), NotReady)
+    await until(shell.core.in_quorum)
+    assert shell.trouble() is None
+    assert shell.cluster() == shell.core.stable.cluster != 0
+    opener.submit(shell, b"a", b"b")
+    await until(delivered(shell, 2))
+    opener.submit(shell, b"c")
+    await until(delivered(shell, 3))
+    chain = shell.machine.topics.chain
+    assert shell.close(5.0)
+    again = opener.open()
+    await until(again.core.in_quorum)
+    assert (again.machine.topics.next_offset, again.machine.topics.chain) == (3, chain)
+    assert again.core.stable.incarnation > shell.core.stable.incarnation
+    again.close(5.0)
+    assert opener.ends == []
+
+
+async def test_what_was_not_saved_as_rows_is_delivered_again(opener: Opener) -> None:
+    """K1: the rows are a function of the log; a crash before they are written loses nothing."""
+    shell = opener.open()
+    await until(shell.core.in_quorum)
+    opener.submit(shell, b"a")
+    await until(delivered(shell, 1))
+    shell.machine.close()
+    shell.disk.stop(5.0)
+    shell.stop(0, "as if killed")
+    shell.store.close()
+    again = opener.open()
+    await until(delivered(again, 1))
+    again.close(5.0)
+
+
+async def test_requests_of_one_turn_are_one_step(opener: Opener, shell: Shell) -> None:
+    steps = shell.counters["steps"]
+    room = shell.room()
+    for _ in range(10):
+        opener.submit(shell, b"x" * 1_000)
+    assert shell.room() < room - 10_000
+    await asyncio.sleep(0)
+    assert shell.counters["steps"] == steps + 1
+    await until(delivered(shell, 10))
+
+
+async def test_rows_become_durable_by_themselves(opener: Opener, shell: Shell) -> None:
+    opener.submit(shell, b"a")
+    await until(delivered(shell, 1))
+    await until(lambda: shell.store.row("meta", b"applied") is not None and shell.machine.topics.unsaved_slots == 0)
+    await shell.flush_rows()
+    assert [key for key, _ in shell.store.rows("offsets")] == [bytes(8)]
+
+
+async def test_a_woken_process_takes_its_input_before_its_timers(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V1: what waits in the sockets is stepped first."""
+    clock = shells.now_us
+    steps: list[tuple[int, list[Any]]] = []
+    step = shell.core.step
+
+    def note(now: int, wall: int, events: list[Any]) -> Output:
+        steps.append((now, list(events)))
+        return step(now, wall, events)
+
+    monkeypatch.setattr(shell.core, "step", note)
+    monkeypatch.setattr(shells, "now_us", lambda: clock() + 10_000_000)
+    shell._plan_turn()
+    await asyncio.sleep(0)
+    assert steps == []
+    assert shell.counters["late_timers"] == 1
+    event = TrimAsked(0)
+    shell.feed_event(event)
+    await until(lambda: bool(steps))
+    assert steps[0][1] == [event]
+    assert shell.trouble() is None
+
+
+async def test_a_failed_step_ends_the_process(opener: Opener, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Output:
+        raise ValueError("our bug")
+
+    monkeypatch.setattr(shell.core, "step", fail)
+    opener.submit(shell, b"a")
+    await until(lambda: bool(opener.ends))
+    ((code, reason),) = opener.ends
+    assert code == 3
+    assert "our bug" in reason
+    opener.submit(shell, b"b")
+    await asyncio.sleep(0)
+    assert len(opener.ends) == 1
+
+
+async def test_a_failed_disk_ends_the_process(opener: Opener, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D5: never retried in place."""
+
+    def fail(_: object) -> None:
+        raise DiskFailed(opener.folder, "EIO")
+
+    monkeypatch.setattr(shell.store, "commit", fail)
+    opener.submit(shell, b"a")
+    await until(lambda: bool(opener.ends))
+    assert opener.ends[0][0] == 4
+    assert shell.machine.topics.next_offset == 0
+
+
+async def test_a_full_disk_is_survived(opener: Opener, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D5: read-only and unready, then on as if nothing was."""
+    commit = shell.store.commit
+    full = True
+
+    def fail(operations: Any) -> None:
+        if full:
+            raise DiskFull(opener.folder, "ENOSPC")
+        commit(operations)
+
+    monkeypatch.setattr(shell.store, "commit", fail)
+    opener.submit(shell, b"a")
+    await until(lambda: shell.disk.full)
+    await until(lambda: shell.state.startswith("read-only"))
+    assert shell.trouble() is not None
+    full = False
+    await until(delivered(shell, 1))
+    await until(shell.core.in_quorum)
+    assert opener.ends == []
+
+
+async def test_snapshots_and_retention(opener: Opener) -> None:
+    """C1, C2: a snapshot is made, the log goes up to it, a restart stands on it."""
+    shell = opener.open(snapshot_slots=5, retention_bytes=1 << 20, group={"window_slots": 8})
+    await until(shell.core.in_quorum)
+    retention = Retention(
+        shell.config,
+        store=lambda: shell.store,
+        applied=lambda: shell.machine.topics.applied,
+        busy=lambda: False,
+        flush=shell.flush_rows,
+        feed_event=shell.feed_event,
+        wall_us=shells.wall_us,
+    )
+    await retention.check()
+    assert shell.store.snapshots() == ()
+    for count in range(1, 31):
+        opener.submit(shell, b"x" * 100_000)
+        await until(delivered(shell, count))
+    await retention.check()
+    (snapshot,) = shell.store.snapshots()
+    assert snapshot.slot == 30
+    await until(lambda: shell.store.bounds()[0] > 0)
+    first, end = shell.store.bounds()
+    assert 0 < first < end == 30
+    assert shell.machine.queries.compacted_below == first
+    await shell.flush_rows()
+    assert len(list(shell.store.rows("offsets"))) == end - first
+    shell.close(5.0)
+    again = opener.open()
+    await until(again.core.in_quorum)
+    opener.submit(again, b"y")
+    await until(delivered(again, 31))
+    again.close(5.0)
+
+
+async def test_reads_linearizable_and_local(opener: Opener, shell: Shell) -> None:
+    """K3: a linearizable read comes after everything that was acknowledged before it."""
+    answers: list[Fetched | Answer | RingcastError] = []
+    opener.submit(shell, b"a")
+    await until(delivered(shell, 1))
+    for number, consistency in enumerate((LINEARIZABLE, LINEARIZABLE, LOCAL), 1):
+        shell.answer(Query(number, "topics", {}, consistency), lambda answer, _: answers.append(answer))
+    assert [answer.request for answer in answers if isinstance(answer, Answer)] == [3]
+    await until(lambda: len(answers) == 3)
+    assert [answer.request for answer in answers if isinstance(answer, Answer)] == [3, 1, 2]
+    assert len(shell.reads) == 0
+
+
+async def test_a_read_without_a_ring_says_why(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicas.reads.READ_TIMEOUT_S", 0.05)
+    config = {1: PeerAddress("127.0.0.1", 1, 2), 2: PeerAddress("127.0.0.1", 3, 4)}
+    bus = BusConfig(id=1, data=opener.folder, peers=config)
+    shell = Shell(bus, open_store(bus, TopicBounds()), lambda *_: None)
+    answers: list[Any] = []
+    shell.answer(Query(1, "topics", {}, LINEARIZABLE), lambda answer, _: answers.append(answer))
+    await until(lambda: bool(answers))
+    assert isinstance(answers[0], NotReady)
+    assert state_of(shell.core, leaving=True) == "leaving"
+    assert isinstance(trouble_of(shell.core, leaving=False), NotReady)
+    shell.close(5.0)
+
+
+async def test_a_damaged_folder_is_set_aside(opener: Opener) -> None:
+    """D6, V0: what cannot be trusted as a whole is moved, never deleted."""
+    shell = opener.open()
+    await until(shell.core.in_quorum)
+    shell.close(5.0)
+    (opener.folder / "data.mdb").write_bytes(b"garbage" * 10_000)
+    again = opener.open()
+    aside = opener.folder.with_name("data.damaged-1")
+    assert (aside / "data.mdb").read_bytes().startswith(b"garbage")
+    assert again.core.stable.storage != shell.core.stable.storage
+    again.close(5.0)

@@ -1,0 +1,11 @@
+"""Test doubles that get one decision wrong each: {"<rule> <what is wrong>": subclass of Rules or of Core}.
+
+They stand in files by family; importing them fills the table. docs/protocol.md, "Verification": it must bite.
+"""
+
+from tests.rules import mutants_of_disk, mutants_of_members, mutants_of_ordering, mutants_of_views
+from tests.rules.doubles import MUTANTS, Double
+
+FAMILIES = (mutants_of_ordering, mutants_of_disk, mutants_of_views, mutants_of_members)
+
+__all__ = ["FAMILIES", "MUTANTS", "Double"]

@@ -1,0 +1,197 @@
+"""Random operations, restarts and crashes: LMDB and its memory twin must never differ, and the file must stay sound."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from store.contract import (
+    KEY_BYTES_MAX,
+    NO_CHAIN,
+    STATE_TABLES,
+    TABLES,
+    Append,
+    DeleteRange,
+    DropStaging,
+    LogStore,
+    Operation,
+    PutRow,
+    Recovered,
+    Repair,
+    ResetLog,
+    SaveStable,
+    SnapshotFile,
+    StageChunk,
+    TrimLog,
+    Truncate,
+    UseSnapshot,
+)
+from store.environment import check_structure
+from store.errors import StoreError
+from store.log import LmdbStore
+from store.memory import MemoryStore
+from tests.store.helpers import all_rows, applied, link
+
+KEYS = st.one_of(st.binary(min_size=1, max_size=3), st.just(b"x" * KEY_BYTES_MAX))
+VALUES = st.one_of(st.binary(max_size=20), st.integers(1000, 9000).map(bytes))
+ROW_CHANGES = st.one_of(
+    st.builds(PutRow, st.sampled_from(TABLES), KEYS, st.none() | VALUES),
+    st.builds(DeleteRange, st.sampled_from(TABLES), st.binary(max_size=2), st.none() | st.binary(max_size=2)),
+    st.builds(SaveStable, VALUES),
+)
+
+
+class More(NamedTuple):
+    """So many appends at wherever the log ends by then."""
+
+    records: int
+    value: bytes
+
+
+class Near(NamedTuple):
+    """An operation on a slot so far below where the log ends by then."""
+
+    make: Callable[[int], Operation]
+    distance: int
+
+
+NEAR = st.integers(-1, 5)
+LOG_CHANGES = st.one_of(
+    st.builds(More, st.integers(1, 4), VALUES),
+    st.builds(More, st.integers(1, 4), VALUES),
+    st.builds(Near, st.sampled_from([Truncate, TrimLog, applied]), NEAR),
+)
+
+
+class Twins(RuleBasedStateMachine):
+    """Both stores get the same; what one answers the other must answer."""
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.disk = LmdbStore(self.folder / "data", 1, map_bytes=1 << 20)
+        self.memory = MemoryStore()
+        self.generation = 0
+        self.history: dict[int, Append] = {}
+        self.disk.recover()
+        self.memory.recover()
+
+    def commit(self, operations: list[Operation]) -> bool:
+        """Both take the batch, or both refuse it for the same reason."""
+        outcomes: list[object] = []
+        for store in (self.disk, self.memory):
+            try:
+                outcomes.append(store.commit(operations))
+            except StoreError as error:
+                outcomes.append((type(error), str(error)))
+        assert outcomes[0] == outcomes[1]
+        return outcomes[0] is None
+
+    @rule(rows=st.lists(ROW_CHANGES, max_size=6), log=st.lists(LOG_CHANGES, max_size=4))
+    def batch(self, rows: list[Operation], log: list[More | Near]) -> None:
+        self.generation += 1
+        operations: list[Operation] = []
+        end = self.memory.bounds()[1]
+        chain = self.memory.chain(end - 1)
+        history = dict(self.history)
+        for change in log:
+            if isinstance(change, More):
+                for number in range(change.records):
+                    assert chain is not None
+                    record = (b"", change.value, b"%d" % end)
+                    history[end] = Append(end, link(end, b"%d.%d" % (self.generation, number)), chain, record)
+                    operations.append(history[end])
+                    end, chain = end + 1, history[end].chain
+                continue
+            operation = change.make(max(0, end - change.distance))
+            operations.append(operation)
+            if isinstance(operation, Truncate) and operation.end < end:
+                end = operation.end
+                chain = history[end - 1].chain if end - 1 in history else NO_CHAIN
+        if self.commit([*rows[::2], *operations, *rows[1::2]]):
+            self.history = history
+
+    @rule(operation=st.sampled_from([ResetLog(), DropStaging()]), often=st.integers(0, 3))
+    def start_over(self, operation: Operation, often: int) -> None:
+        if not often:
+            assert self.commit([operation])
+
+    @precondition(lambda self: self.memory.bounds()[0] < self.memory.bounds()[1])
+    @rule(data=st.data())
+    def repair(self, data: st.DataObject) -> None:
+        first, end = self.memory.bounds()
+        slot = data.draw(st.integers(first, end))
+        known = self.history.get(slot)
+        if known is not None:
+            self.commit([Repair(*known)])
+
+    @rule(chunk_bytes=st.integers(1, 4000), order=st.randoms(use_true_random=False), drop=st.booleans())
+    def snapshot(self, chunk_bytes: int, order: Random, drop: bool) -> None:
+        """The chunks of one are staged in both; then both switch to them."""
+        made = self.snapshot_of(self.disk, chunk_bytes)
+        twin = self.snapshot_of(self.memory, chunk_bytes)
+        if isinstance(made, str) or isinstance(twin, str):
+            assert made == twin
+            return
+        assert (made.slot, made.chain, made.chunks) == (twin.slot, twin.chain, twin.chunks)
+        chunks = [StageChunk(made.name, index, self.disk.read_chunk(made.name, index)) for index in range(made.chunks)]
+        order.shuffle(chunks)
+        self.commit(list(chunks[drop:]))
+        assert self.disk.staging() == self.memory.staging()
+        if self.commit([UseSnapshot(made.name, made.slot, made.chain)]):
+            self.history = {}
+
+    @staticmethod
+    def snapshot_of(store: LogStore, chunk_bytes: int) -> SnapshotFile | str:
+        """A snapshot, or why there is none."""
+        try:
+            return store.make_snapshot(chunk_bytes)
+        except StoreError as error:
+            return str(error)
+
+    @rule(clean=st.booleans())
+    def restart(self, clean: bool) -> None:
+        found: list[Recovered] = []
+        for store in (self.disk, self.memory):
+            if clean:
+                store.mark_clean_stop()
+            if isinstance(store, MemoryStore):
+                store.crash()
+            else:
+                store.close()
+                check_structure(store.path)
+            found.append(store.recover())
+        assert found[0] == found[1]
+        assert found[0].clean_stop == clean
+        assert found[0].damaged == ()
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        assert self.disk.bounds() == self.memory.bounds()
+        first, end = self.memory.bounds()
+        for slot in range(max(first - 2, -1), end + 2):
+            assert self.disk.chain(slot) == self.memory.chain(slot)
+            if slot >= 0:
+                assert self.disk.read(slot) == self.memory.read(slot)
+        assert self.disk.read_range(first, end, 5000) == self.memory.read_range(first, end, 5000)
+        assert all_rows(self.disk, TABLES) == all_rows(self.memory, TABLES)
+        for table in STATE_TABLES:
+            backwards = [list(store.rows(table, b"a", b"\xf0", True, 3)) for store in (self.disk, self.memory)]
+            assert backwards[0] == backwards[1]
+        assert self.disk.staging() == self.memory.staging()
+
+    def teardown(self) -> None:
+        if hasattr(self, "disk"):
+            self.disk.close()
+            check_structure(self.disk.path)
+            shutil.rmtree(self.folder)
+
+
+TestTwins = Twins.TestCase
+TestTwins.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
