@@ -55,7 +55,9 @@ class Membership(Damage):
             return
         wiped = not self.takes_part and not self.blank
         promised = self.stable.promised
-        if self.damage:  # D6: it needs a view made without its promise, so one above the number it promised
+        # D6: it needs a view made without its promise, so one above the number it promised; while it installs one it
+        # needs no other, and asking would end the install again and again where the log is long.
+        if self.damage and self.installing is None:
             promised = promised._replace(proposer=promised.proposer + 1)
         message = Join(self.stable.storage, wiped, self.stored, promised, bits(self.heard()))
         self.send_all(message)

@@ -39,10 +39,15 @@ MAP_BYTES_START: Final = 256 << 20
 READERS_MAX: Final = 126
 # Pages that nothing refers to are lost space, not lost data.
 _HARMLESS = "neither reachable nor in the freeDB"
+# A record of the main tree that names a database: 48 bytes, its flags at 4 (struct MDB_db of liblmdb). None of ours has
+# any; LMDB's own assertions end the process where a flag says what the pages are not.
+_DATABASE_BYTES: Final = 48
+_DATABASE_FLAGS: Final = struct.Struct("=4xH")
 # Offsets inside a meta, from its magic on; the host's byte order.
 _META_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
 _META_PAGE_BYTES: Final = 24
-_META_TRANSACTION: Final = 24 + 2 * 48 + 8
+_META_FLAGS: Final = ((24, "free", 0x08), (24 + _DATABASE_BYTES, "main", 0))  # 0x08: integer keys
+_META_TRANSACTION: Final = 24 + 2 * _DATABASE_BYTES + 8
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SPACE_MARGIN_BYTES: Final = 1 << 20
 
@@ -59,7 +64,15 @@ def check_structure(folder: Path) -> None:
     except lmdb_verify.VerifyError as error:
         raise StoreDamaged(folder, f"{DATA_NAME}: {error}") from error
     problems = [problem for problem in found if _HARMLESS not in problem]
-    older, newer = sorted(_transaction_numbers(data))
+    metas = _metas(data)
+    older, newer = sorted(
+        int.from_bytes(meta[_META_TRANSACTION : _META_TRANSACTION + 8], sys.byteorder) for meta in metas
+    )
+    for offset, name, wanted in _META_FLAGS:
+        for meta in metas:
+            (flags,) = _DATABASE_FLAGS.unpack_from(meta, offset)
+            if flags != wanted:
+                problems.append(f"the {name} tree has flags {flags:#x} instead of {wanted:#x}")
     if newer - older != (newer > 0):
         problems.append(f"its meta pages are of transactions {older} and {newer}, so the newest one is lost")
     if problems:
@@ -92,27 +105,28 @@ def _is_full(folder: Path, size_bytes: int) -> bool:
     return over_limit or room.f_bavail * room.f_frsize < needed
 
 
-def _transaction_numbers(data: Path) -> tuple[int, int]:
-    """What the two meta pages say, which the verifier has found readable.
+def _metas(data: Path) -> list[bytes]:
+    """The two metas, from their magic on, which the verifier has found readable.
 
-    LMDB takes the higher one: a flipped bit there would bring the last but one transaction back, whole and unnoticed.
+    LMDB takes the one with the higher transaction number: a flipped bit there would bring the last but one transaction
+    back, whole and unnoticed.
     """
     with data.open("rb") as file:
         head = file.read(64)
         start = head.index(_META_MAGIC)
         (page_bytes,) = struct.unpack_from("=I", head, start + _META_PAGE_BYTES)
-        numbers = []
+        metas = []
         for page in range(2):
-            file.seek(page * page_bytes + start + _META_TRANSACTION)
-            numbers.append(int.from_bytes(file.read(8), sys.byteorder))
-    return numbers[0], numbers[1]
+            file.seek(page * page_bytes + start)
+            metas.append(file.read(_META_TRANSACTION + 8))
+    return metas
 
 
 class Environment:
     """The databases of one folder. `read` from any thread, `write` from one thread at a time."""
 
-    def __init__(self, folder: Path, map_bytes: int) -> None:
-        """Raises StoreDamaged, DiskFull, DiskFailed. The caller holds the folder's lock."""
+    def __init__(self, folder: Path, map_bytes: int, *, new: bool) -> None:
+        """Raises StoreDamaged, DiskFull, DiskFailed. The caller holds the folder's lock; only a `new` one is filled."""
         self.folder = folder
         self._gate = Condition()
         self._readers = 0
@@ -127,13 +141,13 @@ class Environment:
         self.map_bytes = map_bytes
         self.databases: dict[str, lmdb._Database] = {}
         try:
-            self._lmdb = self._open()
+            self._lmdb = self._open(new=new)
         except OSError as error:
             raise self._failed(error, 0) from error
         except lmdb.Error as error:
             raise self._damaged_or_failed(error) from error
 
-    def _open(self) -> lmdb.Environment:
+    def _open(self, *, new: bool) -> lmdb.Environment:
         environment = lmdb.open(
             str(self.folder),
             map_size=self.map_bytes,
@@ -145,13 +159,27 @@ class Environment:
             mode=0o644,
         )
         try:
-            with environment.begin(write=True) as transaction:
+            if not new:
+                self._check_databases(environment)
+            with environment.begin(write=True) as transaction:  # handles last only if a write transaction made them
                 for name in DATABASES:
-                    self.databases[name] = environment.open_db(name.encode(), txn=transaction)
+                    self.databases[name] = environment.open_db(name.encode(), txn=transaction, create=new)
         except BaseException:
             environment.close()
             raise
         return environment
+
+    def _check_databases(self, environment: lmdb.Environment) -> None:
+        """All of them and no other, or a damaged name would hide a whole table behind a new, empty one (D6)."""
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            found = {bytes(name): bytes(record) for name, record in cursor}
+        if found.keys() != {name.encode() for name in DATABASES}:
+            raise StoreDamaged(
+                self.folder, f"{DATA_NAME}: its tables are {sorted(found)} instead of {sorted(DATABASES)}"
+            )
+        for name, record in found.items():
+            if len(record) != _DATABASE_BYTES or _DATABASE_FLAGS.unpack_from(record) != (0,):
+                raise StoreDamaged(self.folder, f"{DATA_NAME}: the entry of table {name!r} is {record.hex()}")
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction[memoryview]]:

@@ -9,6 +9,7 @@ from typing import Final
 from store.contract import (
     APPLIED_KEY,
     STATE_TABLES,
+    TABLES,
     DamagedRun,
     Operation,
     Recovered,
@@ -35,7 +36,7 @@ from store.recovery import (
     Checked,
     check_bounds,
     check_records,
-    check_state_rows,
+    check_rows,
     damaged_chunks,
 )
 from store.snapshot import Row, SnapshotFolder, decode_slot, encode_chunks, snapshot_name
@@ -89,7 +90,7 @@ class LmdbStore:
         if data.exists() and data.stat().st_size:
             check_structure(self.path)
         self._snapshots.load()
-        self._opened = Environment(self.path, self._map_bytes)
+        self._opened = Environment(self.path, self._map_bytes, new=not ours)
         if not ours:
             self._set_up()
             write_identity(self.path, self.member)
@@ -108,11 +109,12 @@ class LmdbStore:
         with environment.read() as transaction:
             marks = self._marks = read_marks(transaction, databases, self.path)
             check_bounds(transaction, databases, marks, self.path)
-            check_state_rows(transaction, databases, self.path)
             sealed = transaction.get(STABLE_KEY, db=databases[STABLE])
             stable = unseal(STABLE_KEY, sealed) if sealed is not None else None
             clean_stop = transaction.get(CLEAN_STOP_KEY, db=databases[STABLE]) is not None
             start = self._verify_start()
+            # The index grows with the log: a large one is checked row by row as it is read (A10).
+            check_rows(transaction, databases, self.path, TABLES if start == marks.first else STATE_TABLES)
             checked = check_records(LogView(transaction, databases, marks), start, marks.end)
             bad_chunks = damaged_chunks(transaction, databases)
         self._mend(checked, bad_chunks)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import lmdb
 
-from store.contract import STATE_TABLES, DamagedRun
+from store.contract import DamagedRun
 from store.environment import CHAINS, LOG, STAGING
 from store.errors import ChunkDamaged, RecordDamaged, RowDamaged, StoreDamaged
 from store.records import Marks, damaged_runs, decode_row, key_slot
@@ -71,9 +71,11 @@ def _bad_slots(view: LogView, first: int, end: int) -> Iterator[tuple[int, bytes
         below = record.chain if wanted is None else wanted
 
 
-def check_state_rows(transaction: lmdb.Transaction[memoryview], databases: Databases, folder: Path) -> None:
-    """Raises RowDamaged for the first row of a state table that does not fit its checksum."""
-    for table in STATE_TABLES:
+def check_rows(
+    transaction: lmdb.Transaction[memoryview], databases: Databases, folder: Path, tables: Iterable[str]
+) -> None:
+    """Raises RowDamaged for the first row that does not fit its checksum."""
+    for table in tables:
         with transaction.cursor(databases[table]) as cursor:
             for key, stored in cursor:
                 if decode_row(bytes(key), stored) is None:

@@ -111,6 +111,18 @@ def test_repair_comes_before_a_new_view() -> None:
     assert member.disk.log == log(6)
 
 
+def test_a_damaged_member_that_installs_asks_for_no_further_view() -> None:
+    """It needs one made without its promise and has it: another would end the install, again and again."""
+    member = damaged(2)
+    assert matching(member.wait(200), Join, 3)[0].promised > member.durable().promised
+    give_up(member)
+    member.hear(3, new_view(view(4, log(6))))
+    member.settle()
+    before = len(member.sends)
+    member.wait(400)
+    assert {sent.promised for sent in matching(member.sends[before:], Join)} == {view(4).number}
+
+
 def test_what_is_damaged_may_be_replaced_by_a_snapshot() -> None:
     """C1: the peers have trimmed what is missing here."""
     member = damaged(4, applied=1)

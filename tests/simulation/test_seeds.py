@@ -22,6 +22,8 @@ FOUND = {
     130: "V0: a disk replaced in a view change stayed wiped while a leaving member held the ring up",
     166: "C1: a snapshot beyond the base was forgotten by a crash; the member stopped with a false divergence alarm",
     196: "D6: a damaged member went on storing and wrote a slot that its disk already held",
+    839: "D3: a READ_OK of an earlier ticket left after the member had found itself rolled back",
+    1220: "D3: a PREPARE of an earlier ticket left after the member had found itself rolled back",
     1310: "V7: a stale CHAINS cut slots of a prefix whose log view was already raised",
     2297: "C1: a half received snapshot made a member ask for a snapshot that was gone, never for records",
     2313: "D5: timers that came due on a full disk were lost, and with them an install",

@@ -1,6 +1,7 @@
 """A child process that opens a data folder again and again, each time with one bit of its data file flipped.
 
-usage: flips.py FOLDER SEED ROUNDS. Every fourth flip hits one of the two meta pages. A process of its own, since LMDB
+usage: flips.py FOLDER SEED ROUNDS. Every fourth flip hits one of the two meta pages, every fourth the entry of a table
+in the main tree. A process of its own, since LMDB
 would take the tests with it if it met a page that the structural check should have refused. Prints how often each
 outcome was seen; exits 1 on wrong data.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from store.contract import TABLES, PutRow, SaveStable, TrimLog, Truncate
+from store.environment import DATABASES
 from store.errors import RecordDamaged, RowDamaged, StoreDamaged
 from store.log import LmdbStore
 from tests.store.helpers import DATA, append, appends, applied, body, link
@@ -20,6 +22,7 @@ from tests.store.helpers import DATA, append, appends, applied, body, link
 FIRST, END = 10, 180
 ROWS = 150
 META_BYTES = 160
+ENTRY_BYTES = 8 + 8 + 48
 STABLE = b"stable" * 20
 
 
@@ -71,10 +74,15 @@ def main(folder: Path, seed: int, rounds: int) -> None:
     data = folder / DATA
     seen: Counter[str] = Counter()
     whole = data.read_bytes()
+    entries = [
+        whole.rindex(name.encode()) - 8 for name in DATABASES
+    ]  # in one copy of the main tree, with the node's head
     for number in range(rounds):
         at, bit = random.randrange(len(whole)), random.randrange(8)
         if number % 4 == 0:
             at = random.choice((0, mmap.PAGESIZE)) + random.randrange(META_BYTES)
+        if number % 4 == 1:
+            at = random.choice(entries) + random.randrange(ENTRY_BYTES)
         data.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
         try:
             seen[outcome(folder)] += 1

@@ -77,7 +77,7 @@ def test_the_map_grows_by_itself_and_the_batch_is_written_once(folder: Path) -> 
 
 def test_the_map_grows_only_when_no_read_is_open(folder: Path) -> None:
     folder.mkdir()
-    environment = Environment(folder, SMALL_MAP)
+    environment = Environment(folder, SMALL_MAP, new=True)
     grown = Event()
 
     def write() -> None:
@@ -282,3 +282,46 @@ def test_the_structure_stays_sound_while_the_log_comes_and_goes(folder: Path) ->
         store.commit([TrimLog((first + end) // 2 + 20), DeleteRange("clients", b"1", b"2")])
         store.close()
         check_structure(folder)
+
+
+def entry(data: bytes, table: str) -> list[int]:
+    """Where the names of a table's entry in the main tree stand, old copies of the page too; the record follows."""
+    found, at = [], data.find(table.encode())
+    while at >= 0:
+        found.append(at)
+        at = data.find(table.encode(), at + 1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("offset", "what"),
+    [(len("cursors") - 1, "its tables are"), (len("cursors") + 4, "the entry of table")],
+    ids=["name", "flags"],
+)
+def test_a_damaged_entry_hides_no_table(folder: Path, offset: int, what: str) -> None:
+    """D6: LMDB would make a new, empty table under the right name, or end the process over a flag."""
+    store = LmdbStore(folder, 1)
+    store.recover()
+    store.commit([*appends(0, 3), PutRow("cursors", b"c", b"v")])
+    store.close()
+    data = bytearray((folder / DATA).read_bytes())
+    for at in entry(bytes(data), "cursors"):
+        data[at + offset] ^= 0x02
+    (folder / DATA).write_bytes(data)
+    with pytest.raises(StoreDamaged, match=what):
+        store.recover()
+
+
+def test_flags_of_the_main_tree_are_checked(folder: Path) -> None:
+    """In both metas: 24 bytes after the magic stands the free list's record, then the main tree's."""
+    store = LmdbStore(folder, 1)
+    store.recover()
+    store.close()
+    whole = (folder / DATA).read_bytes()
+    magic = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
+    for offset, name in ((24, "free"), (72, "main")):
+        data = bytearray(whole)
+        data[data.index(magic) + offset + 4] ^= 0x20
+        (folder / DATA).write_bytes(data)
+        with pytest.raises(StoreDamaged, match=f"{name} tree has flags|{DATA}"):
+            store.recover()
