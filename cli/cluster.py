@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import render
-from cli.common import DEFAULT_FOLDER, UNAVAILABLE, DataOption, JsonOption, reported
+from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
 from replicas.local_cluster import FILE_NAME, LocalCluster, LocalClusterError, MemoryLost
 
 OnlyOption = Annotated[int | None, typer.Option("--only", metavar="ID", help="This replica alone.")]
@@ -134,9 +134,27 @@ def _watch(cluster: LocalCluster, started: list[int]) -> None:
 
 
 @reported
-def down(data: DataOption = DEFAULT_FOLDER, only: OnlyOption = None, json: JsonOption = False) -> None:
-    """End the cluster of a folder; its data stays. Only processes that `up` started there are signalled."""
-    cluster = LocalCluster.open(data)
+def down(
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The folder that `up` was given.")] = None,
+    cluster: ClusterOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """End a cluster on this machine; its data stays. Only processes that `up` started there are signalled."""
+    _end(LocalCluster.open(_folder_of(data, cluster)), only, json=json)
+
+
+def _folder_of(data: Path | None, named: str | None) -> Path:
+    """As every command finds the cluster, but it must be on this machine."""
+    if data is not None:
+        return data
+    where = cluster_of(named)
+    if "://" in where:
+        raise LocalClusterError(f"down ends processes of this machine, {where} may be others: name a folder (--data)")
+    return Path(where).parent if Path(where).is_file() else Path(where)
+
+
+def _end(cluster: LocalCluster, only: int | None, *, json: bool) -> None:
     stopped = cluster.stop(None if only is None else [only])
     if json:
         render.as_json({"stopped": stopped})

@@ -98,7 +98,8 @@ def test_no_cluster_and_an_unreachable_one(ringcast: Ringcast) -> None:
     ringcast("status", "--cluster", "tcp://127.0.0.1:9", "--timeout", "0.5", code=3)
     assert time.monotonic() - started < 5
     ringcast("status", "--cluster", "nowhere.json", code=4)
-    assert "ringcast up" in ringcast("down", code=7).output
+    assert "ringcast up" in ringcast("down", code=2).output
+    assert "folder" in ringcast("down", "--cluster", "tcp://127.0.0.1:1", code=7).output
 
 
 def test_serve_refuses_a_wrong_configuration(ringcast: Ringcast, tmp_path: Path) -> None:
@@ -126,7 +127,8 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
         assert document(ringcast("up", "--detach", "--json", *where))["started"] == []
         ringcast("up", "--detach", "--replicas", "5", *where, code=7)
         ringcast("up", "--detach", "--only", "9", *where, code=7)
-        assert document(ringcast("down", "--only", "2", "--json", *where))["stopped"] == [2]
+        file = str(data / "cluster.json")
+        assert document(ringcast("down", "--only", "2", "--json", "--cluster", file))["stopped"] == [2]
         ringcast("health", "--cluster", str(data), code=1)
         assert document(ringcast("up", "--detach", "--only", "2", "--json", *where))["started"] == [2]
         ringcast("health", "--cluster", str(data))
