@@ -35,8 +35,9 @@ from ringcast.errors import (
     WindowExceeded,
     WrongCluster,
 )
+from ringcast.joining import Ticket
 from ringcast.messages import Batch, Message
-from ringcast.publisher import Publisher, Ticket
+from ringcast.publisher import Publisher
 from ringcast.subscription import Subscription
 from ringcast.types import CursorInfo, Headers, Receipt, Record, Status, TopicInfo
 

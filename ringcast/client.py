@@ -15,8 +15,9 @@ from ringcast.commits import put
 from ringcast.cursors import DELETE, RESET, CursorOperation, check_cursor_name
 from ringcast.endpoints import Cluster, find
 from ringcast.errors import Closed, IllegalTopic, TooLarge
+from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
 from ringcast.messages import Message, batch_of
-from ringcast.publisher import BATCH_BYTES, BATCH_MESSAGES, LINGER_MS, Publisher
+from ringcast.publisher import LINGER_MS, Publisher
 from ringcast.reads import FETCH_MESSAGES, fetch, field, query
 from ringcast.session import Session
 from ringcast.strict import Plain, array, integer, many, text
@@ -139,7 +140,13 @@ class Bus:
 
         Raises IllegalTopic, TooLarge, Timeout, NotInQuorum; PublishUnknown if our id ended meanwhile.
         """
-        return await self._publish(topic, [payload], None if headers is None else [headers], timeout)
+        session = self._live
+        packed = pack_headers(headers) if headers else b""
+        size = self._check(session, topic, (payload,)) + len(packed)
+        self._check_size(session, size)
+        async with session.within(f"the publish on {topic}", self._seconds(timeout)):
+            await session.room(size)
+            return await session.publish_one(topic, payload, packed)
 
     async def publish_many(
         self,
@@ -153,16 +160,20 @@ class Bus:
 
         headers: one for each payload, or None. Raises as `publish`; TooLarge if they do not fit one batch.
         """
-        return await self._publish(topic, payloads, headers, timeout)
-
-    async def _publish(
-        self,
-        topic: str,
-        payloads: Sequence[bytes],
-        headers: Sequence[Headers | None] | None,
-        timeout: float | None,
-    ) -> Receipt:
         session = self._live
+        self._check_size(session, self._check(session, topic, payloads))
+        packed = pack(payloads, None if headers is None else [pack_headers(one) for one in headers])
+        self._check_size(session, len(packed))
+        async with session.within(f"the publish on {topic}", self._seconds(timeout)):
+            await session.room(len(packed))
+            return await asyncio.shield(session.publish(topic, packed, len(payloads)).receipt)
+
+    @staticmethod
+    def _check(session: Session, topic: str, payloads: Sequence[bytes]) -> int:
+        """What is known to be refused is refused here; the size of the packed batch without headers.
+
+        Raises IllegalTopic, TooLarge, TypeError.
+        """
         check_topic(topic)
         for payload in payloads:
             if type(payload) is not bytes:
@@ -173,15 +184,13 @@ class Bus:
         if not 1 <= len(payloads) <= limits.batch_count_max:
             limit = f"1 to {limits.batch_count_max}"
             raise TooLarge(what="the batch", size=len(payloads), limit=limit, unit="messages")
-        size = table_bytes(len(payloads)) + sum(map(len, payloads))
-        if size > limits.batch_bytes_max:
-            raise TooLarge(what="the packed batch", size=size, limit=limits.batch_bytes_max, unit="bytes")
-        packed = pack(payloads, None if headers is None else [pack_headers(one) for one in headers])
-        if len(packed) > limits.batch_bytes_max:
-            raise TooLarge(what="the packed batch", size=len(packed), limit=limits.batch_bytes_max, unit="bytes")
-        async with session.within(f"the publish on {topic}", self._seconds(timeout)):
-            await session.room(len(packed))
-            return await asyncio.shield(session.publish(topic, packed, len(payloads)).receipt)
+        return table_bytes(len(payloads)) + sum(map(len, payloads))
+
+    @staticmethod
+    def _check_size(session: Session, size: int) -> None:
+        limit = session.welcome.limits.batch_bytes_max
+        if size > limit:
+            raise TooLarge(what="the packed batch", size=size, limit=limit, unit="bytes")
 
     def publisher(
         self,

@@ -1,49 +1,16 @@
 """Pipelined publishing: messages become batches by size, by number and by time, and receipts come later."""
 
 import asyncio
-from collections.abc import Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from ringcast.batch import COUNT_MAX, pack, table_bytes
+from ringcast.batch import COUNT_MAX, table_bytes
 from ringcast.errors import Closed, RingcastError, TooLarge
+from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES, OpenBatch, Ticket
 from ringcast.session import Session
 from ringcast.types import Headers, Receipt, pack_headers
 
-BATCH_BYTES = 64 << 10
-BATCH_MESSAGES = 1_024
 LINGER_MS = 1.0
-
-
-class Ticket:
-    """The receipt of one message, when it comes: `await` it, once or often; cancelling an await is safe."""
-
-    __slots__ = ("_index", "_receipt")
-
-    def __init__(self, receipt: "asyncio.Future[Receipt]", index: int) -> None:
-        self._receipt = receipt
-        self._index = index
-
-    def done(self) -> bool:
-        """Is there a receipt, or an error?"""
-        return self._receipt.done()
-
-    def __await__(self) -> Generator[Any, None, Receipt]:
-        """The receipt of this one message. Raises what its batch met: PublishUnknown, Refused."""
-        receipt = yield from asyncio.shield(self._receipt).__await__()
-        return receipt.at(self._index)
-
-
-class _Open:
-    """The batch that is being filled."""
-
-    __slots__ = ("headers", "payloads", "receipt", "size")
-
-    def __init__(self, receipt: "asyncio.Future[Receipt]") -> None:
-        self.payloads: list[bytes] = []
-        self.headers: list[bytes] | None = None
-        self.size = 4
-        self.receipt = receipt
 
 
 class Publisher:
@@ -69,7 +36,7 @@ class Publisher:
         self._batch_bytes = min(batch_bytes, limits.batch_bytes_max)
         self._batch_messages = max(1, min(batch_messages, limits.batch_count_max, COUNT_MAX))
         self._linger_s = linger_ms / 1_000
-        self._open: _Open | None = None
+        self._open: OpenBatch | None = None
         self._timer: asyncio.Handle | None = None
         self._in_flight: set[asyncio.Future[Receipt]] = set()
         self._error: RingcastError | None = None
@@ -96,16 +63,10 @@ class Publisher:
         if self._closed:
             raise Closed(what="publisher")
         batch = self._open or self._begin()
-        index = len(batch.payloads)
-        batch.payloads.append(payload)
-        batch.size += size
-        if packed and batch.headers is None:
-            batch.headers = [b""] * index
-        if batch.headers is not None:
-            batch.headers.append(packed)
+        ticket = batch.add(payload, packed)
         if len(batch.payloads) >= self._batch_messages or batch.size >= self._batch_bytes:
             self._flush()
-        return Ticket(batch.receipt, index)
+        return ticket
 
     async def flush(self) -> None:
         """Send what is open and wait for all receipts. Raises the first error since the last flush."""
@@ -133,8 +94,8 @@ class Publisher:
             self._closed = True
             self._flush()
 
-    def _begin(self) -> _Open:
-        batch = self._open = _Open(self._loop.create_future())
+    def _begin(self) -> OpenBatch:
+        batch = self._open = OpenBatch(self._loop.create_future())
         if self._in_flight:
             self._timer = self._loop.call_later(self._linger_s, self._flush)
         else:
@@ -151,7 +112,7 @@ class Publisher:
         self._in_flight.add(batch.receipt)
         batch.receipt.add_done_callback(self._on_receipt)
         try:
-            self._session.publish(self.topic, pack(batch.payloads, batch.headers), len(batch.payloads), batch.receipt)
+            self._session.publish(self.topic, batch.packed(), len(batch.payloads), batch.receipt)
         except RingcastError as error:
             batch.receipt.set_exception(error)
 

@@ -26,6 +26,7 @@ from ringcast.errors import (
     Unavailable,
     Unreachable,
 )
+from ringcast.joining import Joiner, Ticket
 from ringcast.outbox import Action, Outbox, Pending
 from ringcast.types import Receipt
 
@@ -54,6 +55,7 @@ class Session:
         credit_wanted: int = 0,
     ) -> None:
         self.outbox = Outbox()
+        self._joiner = Joiner(self._add)
         self.on_attach: list[Callable[[wire.Welcome], None]] = []
         self.cluster = endpoints.cluster
         self.failovers = 0
@@ -102,6 +104,7 @@ class Session:
 
     async def close(self) -> None:
         """End it: requests raise Closed, sent batches PublishUnknown."""
+        self._joiner.flush()
         self._closed = True
         if self._runner is not None:
             self._runner.cancel()
@@ -122,13 +125,25 @@ class Session:
         """
         if self._closed:
             raise Closed(what="bus")
+        self._joiner.flush()  # what was published before stays before
+        return self._add(topic, packed, messages, receipt)
+
+    def publish_one(self, topic: str, payload: bytes, headers: bytes) -> Ticket:
+        """As `publish`, for one message that others of this loop turn may join; `headers` packed."""
+        if self._closed:
+            raise Closed(what="bus")
+        return self._joiner.add(topic, payload, headers, self.welcome.limits.batch_count_max)
+
+    def _add(
+        self, topic: str, packed: bytes, messages: int, receipt: "asyncio.Future[Receipt] | None" = None
+    ) -> Pending:
         batch = self.outbox.add(topic, packed, messages, receipt)
         self._flush()
         return batch
 
     async def room(self, size: int) -> None:
         """Wait until `size` more bytes may be pending, in order of arrival. Safe to cancel."""
-        if self._room or not self.outbox.has_room(size):
+        if self._room or not self.outbox.has_room(size, self._joiner.open_bytes):
             turn = asyncio.get_running_loop().create_future()
             self._room.append((size, turn))
             try:

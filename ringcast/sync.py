@@ -19,12 +19,14 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 import ringcast.client
+import ringcast.joining
 import ringcast.messages
 import ringcast.publisher
 import ringcast.subscription
 from ringcast.endpoints import Cluster
 from ringcast.errors import Closed
-from ringcast.publisher import BATCH_BYTES, BATCH_MESSAGES, LINGER_MS
+from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.publisher import LINGER_MS
 from ringcast.subscription import Start
 from ringcast.types import Headers, Receipt, Record
 
@@ -205,7 +207,7 @@ class Bus:
 class Ticket:
     """The receipt of one message, when it comes."""
 
-    def __init__(self, loop: Loop, inner: ringcast.publisher.Ticket) -> None:
+    def __init__(self, loop: Loop, inner: ringcast.joining.Ticket) -> None:
         self.loop = loop
         self.inner = inner
 

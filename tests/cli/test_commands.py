@@ -167,7 +167,9 @@ def test_up_in_the_foreground_ends_with_its_signal(tmp_path: Path) -> None:
                     break
             cluster = LocalCluster.open(tmp_path / "data")
             assert cluster.running() == [1]
-            process.send_signal(signal.SIGINT)
+            # A shell that starts the tests in the background has made SIGINT ignored, here and in every child.
+            ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            process.send_signal(signal.SIGTERM if ignored else signal.SIGINT)
             assert process.wait(30) == 0
             assert cluster.running() == []
         finally:

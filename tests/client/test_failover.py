@@ -23,7 +23,7 @@ async def test_a_killed_replica_is_noticed_at_once_and_everything_is_resent(
     async with ringcast.connect([one.endpoint for one in replicas]) as bus:
         first = connected(replicas, bus)
         first.holding = True
-        publishing = [asyncio.create_task(bus.publish("a", b"%d" % number)) for number in range(10)]
+        publishing = [asyncio.create_task(bus.publish_many("a", [b"%d" % number])) for number in range(10)]
         await until(lambda: len(first.held) == 10)
         loop = asyncio.get_running_loop()
         killed = loop.time()
@@ -39,7 +39,7 @@ async def test_receipts_that_were_lost_do_not_make_doubles(replicas: list[Replic
     async with ringcast.connect([one.endpoint for one in replicas]) as bus:
         first = connected(replicas, bus)
         first.mute = True
-        publishing = [asyncio.create_task(bus.publish("a", b"%d" % number)) for number in range(10)]
+        publishing = [asyncio.create_task(bus.publish_many("a", [b"%d" % number])) for number in range(10)]
         await until(lambda: order.next_offset == 10)
         first.kill()
         receipts = await asyncio.gather(*publishing)
@@ -103,7 +103,7 @@ async def test_from_the_refused_batch_on_everything_is_resent(
 
     order.judge = lose_the_third
     async with ringcast.connect(replica.endpoint) as bus:
-        receipts = await asyncio.gather(*(bus.publish("a", b"%d" % number) for number in range(8)))
+        receipts = await asyncio.gather(*(bus.publish_many("a", [b"%d" % number]) for number in range(8)))
         assert [receipt.offset for receipt in receipts] == list(range(8))
         assert order.payloads() == [b"%d" % number for number in range(8)]
         assert replica.published() == [1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 6, 7, 8]

@@ -6,6 +6,7 @@ import pytest
 
 import ringcast
 from ringcast import wire
+from ringcast.joining import IN_FLIGHT_MAX
 from tests.client.doubles import LIMITS, TIME_US, Order, Replica
 from tests.client.waiting import until
 
@@ -98,6 +99,49 @@ async def test_send_waits_at_the_window_and_goes_on_with_receipts(replica: Repli
         await sending
         await publisher.close()
         assert [payload[:3] for payload in order.payloads()] == [b"%03d" % number for number in range(50)]
+
+
+async def test_publishes_of_one_turn_leave_together_and_in_order(replica: Replica, order: Order) -> None:
+    """Each gets a place of its own; another topic, or a batch of the caller's, ends what is open."""
+    async with ringcast.connect(replica.endpoint) as bus:
+        receipts = await asyncio.gather(
+            bus.publish("a", b"0"),
+            bus.publish("a", b"1", {"kind": "x"}),
+            bus.publish("b", b"2"),
+            bus.publish("a", b"3"),
+            bus.publish_many("a", [b"4", b"5"]),
+            bus.publish("a", b"6"),
+        )
+        assert [(receipt.offset, receipt.count) for receipt in receipts] == [
+            (0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (6, 1)
+        ]  # fmt: skip
+        assert order.payloads() == [b"%d" % number for number in range(7)]
+        assert replica.published() == [1, 2, 3, 4, 5]
+        assert [message.headers for message in await bus.fetch("a", 0, 2)] == [{}, {"kind": "x"}]
+
+
+async def test_what_comes_while_much_is_in_flight_joins_one_batch(replica: Replica, order: Order) -> None:
+    replica.holding = True
+    async with ringcast.connect(replica.endpoint) as bus:
+        publishing = []
+        for number in range(20):
+            publishing.append(asyncio.create_task(bus.publish("a", b"%d" % number)))
+            await asyncio.sleep(0.005)
+        assert len(replica.held) == IN_FLIGHT_MAX
+        replica.release()
+        receipts = await asyncio.gather(*publishing)
+        assert [receipt.offset for receipt in receipts] == list(range(20))
+        assert replica.published() == [1, 2, 3, 4, 5]
+
+
+async def test_what_is_open_at_the_end_was_never_published(replica: Replica) -> None:
+    replica.holding = True
+    bus = await ringcast.connect(replica.endpoint).__aenter__()
+    publishing = [asyncio.create_task(bus.publish("a", b"x")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await bus.close()
+    for outcome in await asyncio.gather(*publishing, return_exceptions=True):
+        assert isinstance(outcome, ringcast.PublishUnknown | ringcast.Closed)
 
 
 async def test_one_batch_may_always_be_outstanding(replica: Replica) -> None:
