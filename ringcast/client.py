@@ -144,9 +144,7 @@ class Bus:
         packed = pack_headers(headers) if headers else b""
         size = self._check(session, topic, (payload,)) + len(packed)
         self._check_size(session, size)
-        async with session.within(f"the publish on {topic}", self._seconds(timeout)):
-            await session.room(size)
-            return await session.publish_one(topic, payload, packed)
+        return await session.publish_one(topic, payload, packed, size, self._seconds(timeout))
 
     async def publish_many(
         self,

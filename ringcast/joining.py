@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeAlias
 
 from ringcast.batch import pack
@@ -47,8 +48,8 @@ class OpenBatch:
         self.size = 4
         self.receipt = receipt
 
-    def add(self, payload: bytes, headers: bytes) -> Ticket:
-        """One more message; `headers` packed, b"" for none."""
+    def add(self, payload: bytes, headers: bytes) -> int:
+        """One more message, and its place; `headers` packed, b"" for none."""
         index = len(self.payloads)
         self.payloads.append(payload)
         self.size += 8 + len(payload) + len(headers)
@@ -56,7 +57,7 @@ class OpenBatch:
             self.headers = [b""] * index
         if self.headers is not None:
             self.headers.append(headers)
-        return Ticket(self.receipt, index)
+        return index
 
     def packed(self) -> bytes:
         """As it travels."""
@@ -74,6 +75,7 @@ class Joiner:
         self._publish = publish
         self._topic = ""
         self._open: OpenBatch | None = None
+        self._waiters: list[asyncio.Future[Receipt]] = []  # of the open batch, one a message
         self._in_flight = 0
         self._loop = asyncio.get_running_loop()
 
@@ -82,22 +84,25 @@ class Joiner:
         """Bytes that are not in the outbox yet."""
         return self._open.size if self._open is not None else 0
 
-    def add(self, topic: str, payload: bytes, headers: bytes, messages_max: int) -> Ticket:
-        """One checked message; `headers` packed. The ticket gets the receipt, or what the batch met."""
-        size = 8 + len(payload) + len(headers)
+    def add(self, topic: str, payload: bytes, headers: bytes, messages_max: int) -> "asyncio.Future[Receipt]":
+        """One checked message; `headers` packed. The future gets its receipt, or what the batch met."""
         batch = self._open
         if batch is not None and (
             topic != self._topic
-            or batch.size + size > BATCH_BYTES
+            or batch.size + 8 + len(payload) + len(headers) > BATCH_BYTES
             or len(batch.payloads) >= min(BATCH_MESSAGES, messages_max)
         ):
             self.flush()
             batch = None
         if batch is None:
             batch = self._open = OpenBatch(self._loop.create_future())
+            self._waiters = []
             self._topic = topic
             self._loop.call_soon(self._turn_over)
-        return batch.add(payload, headers)
+        batch.add(payload, headers)
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
 
     def _turn_over(self) -> None:
         if self._in_flight < IN_FLIGHT_MAX:
@@ -109,12 +114,20 @@ class Joiner:
         if batch is None:
             return
         self._in_flight += 1
-        batch.receipt.add_done_callback(self._on_receipt)
+        batch.receipt.add_done_callback(partial(self._on_receipt, self._waiters))
         try:
             self._publish(self._topic, batch.packed(), len(batch.payloads), batch.receipt)
         except RingcastError as error:
             batch.receipt.set_exception(error)
 
-    def _on_receipt(self, _: "asyncio.Future[Receipt]") -> None:
+    def _on_receipt(self, waiters: "list[asyncio.Future[Receipt]]", receipt: "asyncio.Future[Receipt]") -> None:
         self._in_flight -= 1
+        error = receipt.exception()
+        for index, waiter in enumerate(waiters):
+            if waiter.done():
+                continue  # its caller has left
+            if error is None:
+                waiter.set_result(receipt.result().at(index))
+            else:
+                waiter.set_exception(error)
         self.flush()

@@ -63,7 +63,7 @@ class Publisher:
         if self._closed:
             raise Closed(what="publisher")
         batch = self._open or self._begin()
-        ticket = batch.add(payload, packed)
+        ticket = Ticket(batch.receipt, batch.add(payload, packed))
         if len(batch.payloads) >= self._batch_messages or batch.size >= self._batch_bytes:
             self._flush()
         return ticket

@@ -26,7 +26,7 @@ from ringcast.errors import (
     Unavailable,
     Unreachable,
 )
-from ringcast.joining import Joiner, Ticket
+from ringcast.joining import Joiner
 from ringcast.outbox import Action, Outbox, Pending
 from ringcast.types import Receipt
 
@@ -128,11 +128,31 @@ class Session:
         self._joiner.flush()  # what was published before stays before
         return self._add(topic, packed, messages, receipt)
 
-    def publish_one(self, topic: str, payload: bytes, headers: bytes) -> Ticket:
-        """As `publish`, for one message that others of this loop turn may join; `headers` packed."""
+    async def publish_one(self, topic: str, payload: bytes, headers: bytes, size: int, seconds: float) -> Receipt:
+        """One message, which others of this loop turn may join, and its receipt. `headers` packed; `size` with them.
+
+        Raises as `within`, and Closed. A timer and a future each: a task's whole stack of contexts would cost more than
+        the message.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self._room or not self.outbox.has_room(size, self._joiner.open_bytes):
+            async with self.within(f"the publish on {topic}", seconds):
+                await self.room(size)
         if self._closed:
             raise Closed(what="bus")
-        return self._joiner.add(topic, payload, headers, self.welcome.limits.batch_count_max)
+        waiter = self._joiner.add(topic, payload, headers, self.welcome.limits.batch_count_max)
+        if math.isinf(seconds):
+            return await waiter
+        timer = loop.call_at(deadline, self._expire, waiter, topic, seconds)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+
+    def _expire(self, waiter: "asyncio.Future[Receipt]", topic: str, seconds: float) -> None:
+        if not waiter.done():
+            waiter.set_exception(self._late(f"the publish on {topic}", seconds))
 
     def _add(
         self, topic: str, packed: bytes, messages: int, receipt: "asyncio.Future[Receipt] | None" = None
@@ -180,10 +200,13 @@ class Session:
         except TimeoutError as error:
             if isinstance(error, RingcastError) or not limit.expired():
                 raise
-            if isinstance(self._trouble, NotInQuorum):
-                raise NotInQuorum(**self._trouble.details) from None
-            reason = str(self._trouble) if self._trouble else None
-            raise Timeout(what=what, seconds=seconds, reason=reason) from None
+            raise self._late(what, seconds) from None
+
+    def _late(self, what: str, seconds: float) -> RingcastError:
+        """What a time limit that passed means."""
+        if isinstance(self._trouble, NotInQuorum):
+            return NotInQuorum(**self._trouble.details)
+        return Timeout(what=what, seconds=seconds, reason=str(self._trouble) if self._trouble else None)
 
     def move(self, reason: RingcastError) -> None:
         """Leave this replica for another one."""
