@@ -2,18 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 SECONDS ?= 600
+ARGS ?=
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 READY := $(VENV)/.ready-$(VERSION)
-LOCK := $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group raft --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group raft --group bench --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
-BENCH := $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt soak netns lock style types imports coverage locked $(BENCH)
+.PHONY: help demo test check fmt soak netns lock style types imports coverage locked bench
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 $(if $(BENCH),,| grep -v ^bench)
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(READY) ## three replicas order a real text, lose the token holder, and agree
 	@$(BIN)/ringcast demo
@@ -58,10 +58,9 @@ locked: $(READY)
 	@cmp -s requirements.lock .cache/requirements.lock || \
 		{ echo 'requirements.lock does not follow from pyproject.toml; run: make lock' >&2; exit 1; }
 
-ifneq ($(BENCH),)
-bench: $(READY) ## measure this machine
-	$(BIN)/python -m bench
-endif
+bench: $(READY) ## measure this machine, with other systems in the same run; ARGS='--quick' for a look
+	@bench/install-peers.sh
+	$(BIN)/ringcast bench bus --out bench/results $(ARGS)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n '$(VERSION)' || { echo '$(PYTHON) was not found; install Python 3.11 or newer, or say PYTHON=/path/to/python3.12' >&2; exit 1; }

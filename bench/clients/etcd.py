@@ -1,0 +1,104 @@
+"""etcd by grpc.aio: its two requests are encoded here, so that no generated stubs are needed (etcd's rpc.proto).
+
+PutRequest  { bytes key = 1; bytes value = 2; }
+RequestOp   { PutRequest request_put = 2; }
+TxnRequest  { repeated RequestOp success = 2; }
+TxnResponse { bool succeeded = 2; }
+"""
+
+import itertools
+from collections.abc import Awaitable
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from bench.clients import RETRY_AFTER_S, Where
+from bench.loads import Load, in_tasks, keep_open
+
+BATCH = 128
+_PUT, _TXN = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn"
+_KEY, _VALUE, _OPERATION = 0x0A, 0x12, 0x12  # field number << 3 | 2 (length-delimited)
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def part(tag: int, body: bytes) -> bytes:
+    """A length-delimited field."""
+    return bytes((tag,)) + varint(len(body)) + body
+
+
+def put_request(key: bytes, value: bytes) -> bytes:
+    """PutRequest."""
+    return part(_KEY, key) + part(_VALUE, value)
+
+
+def txn_request(puts: list[bytes]) -> bytes:
+    """TxnRequest that does all puts, under no condition."""
+    return b"".join(part(_OPERATION, part(_VALUE, put)) for put in puts)
+
+
+class EtcdClient:
+    """One channel; each message is a key of its own, in order."""
+
+    transient: tuple[type[BaseException], ...] = (grpc.aio.AioRpcError, TimeoutError)
+
+    def __init__(self, where: Where) -> None:
+        self._endpoints = where.endpoints
+        self._numbers = itertools.count()
+
+    async def __aenter__(self) -> Self:
+        addresses = ",".join(self._endpoints)
+        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
+        self._channel = grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options)
+        self._put = self._channel.unary_unary(_PUT)
+        self._txn = self._channel.unary_unary(_TXN)
+        await self._put(put_request(b"ready", b""), wait_for_ready=True, timeout=20.0)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._channel.close()
+
+    def attached(self) -> str:
+        """gRPC does not say."""
+        return ""
+
+    def _next(self, payload: bytes) -> bytes:
+        return put_request(b"%012d" % next(self._numbers), payload)
+
+    async def publish(self, payload: bytes) -> object:
+        """One put."""
+        return await self._put(self._next(payload), wait_for_ready=True, timeout=RETRY_AFTER_S)
+
+    async def pipelined(self, load: Load) -> int:
+        """Single puts."""
+
+        async def send() -> Awaitable[object]:
+            call: Awaitable[object] = self._put(self._next(load.payload))
+            return call
+
+        return await keep_open(load, send)
+
+    async def batched(self, load: Load) -> int:
+        """Transactions of 128 puts, which is etcd's default limit."""
+
+        async def send() -> Awaitable[object]:
+            call: Awaitable[object] = self._txn(txn_request([self._next(load.payload) for _ in range(BATCH)]))
+            return call
+
+        return await keep_open(load, send, BATCH)
+
+    async def tasks(self, load: Load) -> int:
+        """Many concurrent puts."""
+        return await in_tasks(load, self.publish)
+
+
+CLIENT = EtcdClient

@@ -1,0 +1,184 @@
+"""The results as tables, which a terminal shows and a Markdown file keeps, and the files of `--out`."""
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bench.errors import PeerMissing
+from bench.goals import at, evaluate, ratio
+from bench.results import Results
+
+NOTHING = "-"
+JSON_NAME, MARKDOWN_NAME, PLOT_NAME = "results.json", "results.md", "results.svg"
+WORKLOADS = {"pipelined": "pipelined/s", "batched": "batches, messages/s", "tasks": "concurrent/s"}
+FLOORS = {
+    "lmdb_commit_ms": "LMDB, one synced commit of 100 B (median, ms)",
+    "append_fdatasync_ms": "append to a preallocated file + fdatasync (median, ms)",
+    "dealer_router_ms": "DEALER/ROUTER round trip (median, ms)",
+    "pub_frames_per_second": "PUB to two SUBs, frames/s",
+}
+EXTRAS = {
+    ("subscriber", "async_for_per_second"): "subscriber, async for, messages/s",
+    ("subscriber", "batches_per_second"): "subscriber, batches, messages/s",
+    ("idle", "worst_percent"): "idle, busiest replica, % of a core",
+    ("catch_up", "mb_per_second"): "catch-up of an empty member, MB/s",
+    ("catch_up", "seconds_from_start"): "catch-up from the start of its process, s",
+    ("catch_up", "published_before_per_second"): "published before it started, messages/s",
+    ("catch_up", "published_meanwhile_per_second"): "published meanwhile, messages/s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, the names of the columns, and texts."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """As GitHub shows it; the first column to the left, numbers to the right."""
+        head = "| " + " | ".join(self.columns) + " |"
+        rule = "|" + "|".join(["---", *("---:" for _ in self.columns[1:])]) + "|"
+        rows = ["| " + " | ".join(row) + " |" for row in self.rows]
+        return "\n".join([f"### {self.title}", "", head, rule, *rows, ""])
+
+
+def document_of(results: Results) -> dict[str, Any]:
+    """The JSON document with the goals."""
+    document = results.as_dict()
+    return {**document, "goals": [outcome.as_dict() for outcome in evaluate(document)]}
+
+
+def number(value: float | None) -> str:
+    """Three digits that mean something, thousands with commas."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def tables(document: Mapping[str, Any]) -> Iterator[Table]:
+    """All tables of a document."""
+    yield _goals(document)
+    yield _throughput(document)
+    yield _latency(document)
+    gaps = _gaps(document)
+    if gaps.rows:
+        yield gaps
+    yield Table("Floors of this machine, in this run", ("what", "measured"), list(_named(document["floors"], FLOORS)))
+    extras = [(text, number(found)) for path, text in EXTRAS.items() if (found := at(document, *path)) is not None]
+    if extras:
+        yield Table("Ringcast alone", ("what", "measured"), extras)
+    missing = list(_missing(document))
+    if missing:
+        yield Table("Not measured", ("what", "why"), missing)
+
+
+def _named(values: Mapping[str, float | None], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, text in names.items():
+        if name in values:
+            yield text, number(values[name])
+
+
+def _goals(document: Mapping[str, Any]) -> Table:
+    words = {True: "yes", False: "no", None: "not measured"}
+    rows = [
+        (
+            one["name"],
+            f"{one['relation']} {number(one['bound'])} {one['unit']}",
+            number(one["reached"]),
+            words[one["met"]],
+        )
+        for one in document["goals"]
+    ]
+    return Table("Goals", ("goal", "wanted", "reached", "met"), rows)
+
+
+def _throughput(document: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, system in document["systems"].items():
+        rates = []
+        for workload in WORKLOADS:
+            found = at(document, "systems", name, "workloads", workload, "messages_per_second")
+            window = at(document, "systems", name, "workloads", workload, "window")
+            rates.append(NOTHING if found is None else f"{number(found)} (w {number(window)})")
+        ours = at(document, "systems", "ringcast", "workloads", "pipelined", "messages_per_second")
+        theirs = at(document, "systems", name, "workloads", "pipelined", "messages_per_second")
+        factor = ratio(ours, theirs)
+        cpu = at(document, "systems", name, "workloads", "pipelined", "cpu_s_per_100k")
+        memory = at(document, "systems", name, "peak_memory_mb_per_replica")
+        times = NOTHING if factor is None else f"{number(factor)} x"
+        rows.append((system["label"], *rates, times, number(cpu), number(memory), system["remark"]))
+    columns = ("system", *WORKLOADS.values(), "Ringcast : it", "CPU s / 100 k", "MB / replica", "remark")
+    return Table("Throughput (median; w: window, the best of those tried)", columns, rows)
+
+
+def _latency(document: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            system["label"],
+            *(
+                number(at(document, "systems", name, "workloads", "one", "latency_ms", part))
+                for part in ("p50", "p95", "p99")
+            ),
+            number(at(document, "systems", name, "workloads", "one", "messages_per_second")),
+        )
+        for name, system in document["systems"].items()
+        if at(document, "systems", name, "workloads", "one", "latency_ms", "p50") is not None
+    ]
+    return Table("One outstanding publish, ms", ("system", "p50", "p95", "p99", "messages/s"), rows)
+
+
+def _gaps(document: Mapping[str, Any]) -> Table:
+    rows = []
+    for system in document["systems"].values():
+        gap = system["gap"] or {}
+        kinds = gap if "times" not in gap else {"kill -9 of the leader": gap}
+        for kind, found in kinds.items():
+            if found["times"]:
+                rows.append(
+                    (
+                        f"{system['label']}: {kind.replace('_', ' ')}",
+                        number(found["times"]),
+                        number(found["median_ms"]),
+                        number(found["worst_ms"]),
+                    )
+                )
+    return Table("Gap: longest time between two receipts, ms", ("what happens", "times", "median", "worst"), rows)
+
+
+def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from document["skipped"].items()
+    for system in document["systems"].values():
+        for what, why in system["not_measured"].items():
+            yield f"{system['label']}: {what}", why.partition("\n")[0]
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The whole document for docs/performance.md."""
+    machine, options = document["machine"], document["options"]
+    head = (
+        f"{machine['cores']} cores ({machine['processor']}), Linux {machine['kernel']}, Python {machine['python']}; "
+        f"{options['payload']} B payload, durability {options['durability']}, median of {options['repetitions']}."
+    )
+    quick = ["**A quick run: it shows that everything works, its numbers mean nothing.**", ""]
+    return "\n".join([head, "", *(quick if document["quick"] else []), *(one.markdown() for one in tables(document))])
+
+
+def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """results.json, results.md, and the plot; returns what was written. Raises PeerMissing without matplotlib, OSError.
+
+    The first two are there even then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / JSON_NAME, folder / MARKDOWN_NAME]
+    written[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    written[1].write_text(markdown(document), encoding="utf-8")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise PeerMissing("there is no plot: it needs pip install matplotlib")
+    import_module("bench.plot").draw(document, folder / PLOT_NAME)
+    return [*written, folder / PLOT_NAME]

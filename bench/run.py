@@ -1,0 +1,192 @@
+"""One run: systems x workloads x repetitions, then gaps, then what only Ringcast is asked for."""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.catch_up import catch_up
+from bench.errors import BenchError
+from bench.floors import measure_floors
+from bench.gap import peer_gaps, ringcast_gaps
+from bench.job import Job, Sample, measure, run_client
+from bench.measure import CpuMeter, middle, peak_memory_mb
+from bench.options import Options
+from bench.plan import systems_of, turned
+from bench.results import Results
+from bench.systems import ONE, System
+from bench.systems.ringcast import Ringcast
+
+Say = Callable[[str], None]
+
+#: Elections, first snapshots and the last client's farewell are no idleness.
+SETTLE_S = 2.0
+_SETTLE_QUICK_S = 0.2
+
+
+@contextlib.contextmanager
+def running(system: System) -> Iterator[System]:
+    """Its servers in a temporary folder, which is gone behind the block, as they are."""
+    folder = Path(tempfile.mkdtemp(prefix="ringcast-bench-"))
+    try:
+        system.start(folder)
+        yield system
+    finally:
+        system.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Run:
+    """`Run(options, say).go()`; `say` hears a line at each step."""
+
+    def __init__(self, options: Options, say: Say, *, quick: bool = False) -> None:
+        self.options = options.quick if quick else options
+        self.results = Results(self.options, quick)
+        self._say = say
+        self._windows: dict[tuple[str, str], int] = {}
+
+    def go(self) -> Results:
+        """Measure everything; what fails is in `not_measured`, and the rest goes on."""
+        systems = self._present()
+        for repetition in range(self.options.repetitions):
+            self._say(f"repetition {repetition + 1} of {self.options.repetitions}: floors")
+            self.results.floors.append(measure_floors(self.options.floor_count))
+            for system in turned(systems, repetition):
+                self._measure(system, repetition)
+        for system in systems:
+            self._gap(system)
+        if self.options.extras:
+            self._extras()
+        return self.results
+
+    def _present(self) -> list[System]:
+        found = []
+        for system in systems_of(self.options):
+            missing = system.missing()
+            if missing is None:
+                found.append(system)
+            else:
+                self.results.skipped[system.name] = missing
+                self._say(f"{system.name} is skipped: {missing}")
+        return found
+
+    # ---- throughput and latency ----
+
+    def _measure(self, system: System, repetition: int) -> None:
+        result = self.results.of(system)
+        for block in self._blocks(system):
+            wanted = [workload for workload in block if workload not in result.not_measured]
+            if not wanted:
+                continue
+            try:
+                for workload in wanted if repetition == 0 and system.fresh else ():
+                    self._tune(system, workload)
+                with running(system):
+                    for workload in wanted:
+                        self._workload(system, workload)
+                    result.peaks_mb.append(max(map(peak_memory_mb, system.pids())))
+            except BenchError as error:
+                self._failed(system, wanted, error)
+
+    def _blocks(self, system: System) -> list[list[str]]:
+        """Workloads that share servers."""
+        every = list(system.workloads)
+        return [[workload] for workload in every] if system.fresh else [every]
+
+    def _workload(self, system: System, workload: str) -> None:
+        try:
+            if not system.fresh:
+                self._tune(system, workload)
+            window = self._windows.get((system.name, workload), 1)
+            sample = self._sample(system, workload, window, tuning=False)
+        except BenchError as error:
+            self._failed(system, [workload], error)
+            return
+        self.results.of(system).samples.setdefault(workload, []).append(sample)
+        self._say(f"{system.label}, {workload}, window {window}: {sample.messages_per_second:,.0f}/s")
+
+    def _failed(self, system: System, workloads: list[str], error: BenchError) -> None:
+        for workload in workloads:
+            self.results.of(system).not_measured.setdefault(workload, str(error))
+        self._say(f"{system.label}, {', '.join(workloads)}: not measured: {error}")
+
+    def _tune(self, system: System, workload: str) -> None:
+        """Find the best window, once for each system and workload."""
+        key = (system.name, workload)
+        if key in self._windows:
+            return
+        windows = self.options.windows if workload != ONE else (1,)
+        if len(windows) == 1:
+            self._windows[key] = windows[0]
+            return
+        rates = {window: self._tuning_rate(system, workload, window) for window in windows}
+        self._windows[key] = max(rates, key=rates.__getitem__)
+
+    def _tuning_rate(self, system: System, workload: str, window: int) -> float:
+        if not system.fresh:
+            return self._sample(system, workload, window, tuning=True).messages_per_second
+        with running(system):
+            return self._sample(system, workload, window, tuning=True).messages_per_second
+
+    def _sample(self, system: System, workload: str, window: int, *, tuning: bool) -> Sample:
+        options = self.options
+        one = workload == ONE
+        seconds = options.tune_seconds if tuning else options.one_seconds if one else options.seconds
+        job = self._job(system, workload, options.one_count if one else options.count, seconds)
+        return measure(replace(job, window=window, pids=tuple(system.pids())))
+
+    def _job(self, system: System, workload: str, count: int, seconds: float) -> Job:
+        replicas = system.replicas if isinstance(system, Ringcast) else self.options.replicas
+        return Job(system.client, system.endpoints(), replicas, workload, self.options.payload, count, seconds)
+
+    # ---- gaps ----
+
+    def _gap(self, system: System) -> None:
+        ours = isinstance(system, Ringcast)
+        if (ours and system.name != "ringcast") or not (self.options.kills if ours else self.options.peer_kills):
+            return
+        self._say(f"{system.label}: gap")
+        result = self.results.of(system)
+        try:
+            with running(system):
+                result.gap = (
+                    ringcast_gaps(system, self.options)
+                    if isinstance(system, Ringcast)
+                    else peer_gaps(system, self.options)
+                )
+        except BenchError as error:
+            result.not_measured["gap"] = str(error)
+            self._say(f"{system.label}, gap: not measured: {error}")
+
+    # ---- what only Ringcast is asked for ----
+
+    def _extras(self) -> None:
+        for name, work in (("idle", self._idle), ("subscriber", self._subscriber), ("catch_up", self._catch_up)):
+            self._say(f"Ringcast: {name}")
+            system = Ringcast(self.options.replicas, self.options.durability)
+            try:
+                with running(system):
+                    self.results.extras[name] = work(system)
+            except BenchError as error:
+                self.results.of(system).not_measured[name] = str(error)
+                self._say(f"Ringcast, {name}: not measured: {error}")
+
+    def _idle(self, system: Ringcast) -> dict[str, Any]:
+        time.sleep(_SETTLE_QUICK_S if self.results.quick else SETTLE_S)
+        began_s = time.monotonic()
+        meter = CpuMeter(system.pids())
+        time.sleep(self.options.idle_seconds)
+        percents = [100 * used / (time.monotonic() - began_s) for used in meter.used()]
+        return {"percent": [round(one, 2) for one in percents], "worst_percent": round(max(percents), 2)}
+
+    def _subscriber(self, system: Ringcast) -> dict[str, Any]:
+        job = self._job(system, "subscriber", self.options.count, self.options.seconds)
+        rounds = [run_client(job, "bench.subscriber") for _ in range(self.options.repetitions)]
+        return {name: middle(one[name] for one in rounds) for name in rounds[0]}
+
+    def _catch_up(self, system: Ringcast) -> dict[str, Any]:
+        return catch_up(system, self.options)
