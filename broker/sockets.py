@@ -197,27 +197,31 @@ class DrainedSocket:
         return not self._closed and bool(int(_get(self.socket, _EVENTS)) & _POLLIN)
 
     def _drain(self) -> None:
-        if self._closed:
+        if not self._readable():
             return
         assert self._on_frames is not None
         messages: list[Message] = []
+        more = True
         try:
-            self._receive_into(messages)
+            more = self._receive_into(messages)
         except zmq.Again:
-            pass
+            more = False
         finally:
-            try:
-                if messages:
-                    self._on_frames(messages)
-            finally:
-                if self._recheck is None and self._readable():
-                    self._plan_recheck()
+            # Whatever comes after the last look at ZMQ_EVENTS signals anew; a send in `on_frames` plans its own look.
+            if more and self._recheck is None:
+                self._plan_recheck()
+            if messages:
+                self._on_frames(messages)
 
-    def _receive_into(self, messages: list[Message]) -> None:
-        """Append what is there, up to the turn's budget. Raises zmq.Again when there is no more."""
+    def _receive_into(self, messages: list[Message]) -> bool:
+        """Append what is there, up to the turn's budget; False if there is no more. Raises zmq.Again for that too.
+
+        After a first message ZMQ_EVENTS is asked, which is cheaper than an exception where few came; later not, for
+        it is dearer where many do.
+        """
         socket, receive = self.socket, _receive
         bytes_left = self._turn_bytes_max
-        for _ in range(self._turn_messages_max):
+        for number in range(self._turn_messages_max):
             frame = receive(socket, _NOBLOCK, False)
             part = frame.bytes
             bytes_left -= len(part)
@@ -232,5 +236,8 @@ class DrainedSocket:
                 messages.append(parts)
             else:
                 self.oversized += 1
+            if number == 0 and not self._readable():
+                return False
             if bytes_left < 0:
-                return
+                return True
+        return True

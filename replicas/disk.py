@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from replicas.record_codec import encode_record, encode_state
 from sequencer import output as o
 from store import contract as c
-from store.contract import LogStore, Operation
+from store.contract import LogStore, Operation, payload_bytes
 from store.errors import DiskFull, StoreError
 from store.writer import Writer, WriterCounts
 
+#: A ticket of at most so many bytes is committed on the loop if the disk is idle.
+INLINE_BYTES_MAX = 4 << 10
 #: How often a full disk is tried again (D5).
 SPACE_CHECK_S = 0.5
 
@@ -44,7 +46,8 @@ class Disk:
     """FIFO to the writer thread and back on the loop. All methods are the loop's.
 
     `on_persisted(ticket)`: the core's tickets up to this one are durable. `on_full(ticket)` / `on_freed()`: D5.
-    `on_failed(error)`: nothing is written any more; the process must end.
+    `on_failed(error)`: nothing is written any more; the process must end. `inline`: a small ticket that finds the disk
+    idle is committed on the loop: who waits for one message waits for its sync, and not for two threads to meet too.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class Disk:
         on_full: Callable[[int], None],
         on_freed: Callable[[], None],
         on_failed: Callable[[Exception], None],
+        inline: bool = False,
     ) -> None:
         self.store = store
+        self._inline = inline
         self._on_persisted = on_persisted
         self._on_full = on_full
         self._on_freed = on_freed
@@ -67,6 +72,7 @@ class Disk:
         self._core_tickets: deque[tuple[int, int]] = deque()  # (writer's, core's), ascending
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._newest_durable = 0  # set by the writer's thread
+        self._inline_durable = 0  # set by the loop's
         self._told = False  # a call of `_advance` is on its way to the loop
         self._full = False
         self._writer = Writer(store, self._durable_in_thread, self._failed_in_thread)
@@ -77,6 +83,11 @@ class Disk:
         self._ticket += 1
         if core_ticket:
             self._core_tickets.append((self._ticket, core_ticket))
+            small = self._inline and sum(map(payload_bytes, operations)) <= INLINE_BYTES_MAX
+            if small and self._writer.carry_out(self._ticket, operations):
+                self._inline_durable = self._ticket
+                self._loop.call_soon(self._advance)
+                return
         self._writer.submit(self._ticket, operations)
 
     def after(self, call: Callable[[], None]) -> None:
@@ -131,7 +142,7 @@ class Disk:
 
     def _advance(self) -> None:
         self._told = False
-        self._durable = durable = self._newest_durable
+        self._durable = durable = max(self._newest_durable, self._inline_durable)
         if self._full:
             self._full = False
             self._on_freed()

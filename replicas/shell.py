@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from random import Random, SystemRandom
 
@@ -54,7 +53,7 @@ def now_us() -> int:
 
 def wall_us() -> int:
     """The wall clock in microseconds since 1970; for users and retention only."""
-    return int(datetime.now(UTC).timestamp() * 1_000_000)
+    return time.time_ns() // 1_000
 
 
 class Shell:
@@ -95,6 +94,7 @@ class Shell:
             on_full=self._disk_full,
             on_freed=self._disk_freed,
             on_failed=self._disk_failed,
+            inline=self.config.durability == "majority",
         )
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
@@ -188,10 +188,10 @@ class Shell:
         self._submitted_bytes = 0
         output = self.core.step(now, wall_us(), events)
         self.counters["steps"] += 1
+        for send in output.sends:  # none of them depends on what this step persists (D4), and a peer may sync meanwhile
+            self._send(send)
         if output.persists:
             self._persist(output)
-        for send in output.sends:
-            self._send(send)
         for serve in output.serves:
             self.disk.after(partial(self.serving.serve, serve))
         if output.delivers:

@@ -1,7 +1,5 @@
 """V0, V9, V11: blank and wiped members, joiners and learners, leavers."""
 
-from dataclasses import replace
-
 from sequencer.config import MS
 from sequencer.damage import Damage
 from sequencer.messages import Healthy, Join, Joined, Leave, Prepare
@@ -109,9 +107,11 @@ class Membership(Damage):
     def consider_joiners(self) -> None:
         """V9: the live ring member with the lowest id makes a view change for a joiner that is due."""
         view = self.installed
-        if view is None or not self.in_ring or not self.started or self.now_us < self.patient_until_us or self.leaving:
+        if view is None or view.ring[0] != self.me or len(view.ring) == len(self.members):
+            return  # the usual case, and this is asked in each step
+        if not self.in_ring or not self.started or self.now_us < self.patient_until_us or self.leaving:
             return
-        if self.proposal is not None or not self.is_healthy(view) or view.ring[0] != self.me:
+        if self.proposal is not None or not self.is_healthy(view):
             return
         for joiner in self.fresh_joiners():
             if joiner not in view.ring and self.is_due(joiner, view):
@@ -270,4 +270,4 @@ class Membership(Damage):
         """The leaver's status says it too; this frame only makes it sooner."""
         peer = self.peer(sender)
         if peer.status is not None and not peer.status.leaving:
-            peer.status = replace(peer.status, leaving=True)
+            peer.status = peer.status._replace(leaving=True)

@@ -20,8 +20,7 @@ class Known(NamedTuple):
 Vector = tuple[Known, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """ACK and HEARTBEAT in one: rides on every PUB frame.
 
     `view` is the installed view and `stored` an end that belongs to it; `stored` is 0 once a higher view is promised
@@ -41,8 +40,7 @@ class Status:
     leaving: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast:
+class Broadcast(NamedTuple):
     """REQUEST, SEQUENCE, ACK and HEARTBEAT in one PUB frame (A7, "ACK rides on any PUB frame")."""
 
     status: Status
@@ -50,8 +48,7 @@ class Broadcast:
     sequences: tuple[Sequence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """The right to sequence slot `slot` of `view`; `sequences` are the newest entries (A7)."""
 
     view: ViewNumber

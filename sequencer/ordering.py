@@ -220,7 +220,8 @@ class Ordering(Member):
         self.token = token
         self.accepted_hop = token.hop
         self.see_hop(token.hop)
-        self.status_due = True
+        if self.window.end == self.stored:  # else the ACK of what is being written is the proof of arrival (A6)
+            self.status_due = True
         self.set_timer("idle_hop", self.config.idle_hop_interval_ms)
 
     def see_hop(self, hop: int) -> None:
@@ -286,7 +287,9 @@ class Ordering(Member):
         self.stop_timer("idle_hop")
         hop = held.hop + 1
         successor = view.ring[hop % len(view.ring)]
-        newest = self.window.records(max(view.base, self.window.end - PIGGYBACK_SEQUENCES), self.window.end)
+        # A7: what the successor may have missed; what it has acknowledged it has.
+        first = max(view.base, self.window.end - PIGGYBACK_SEQUENCES, self.acked.get(successor, 0))
+        newest = self.window.records(first, self.window.end)
         token = Token(view.number, hop, self.window.end, self.commit, tuple(r.sequence for r in newest))
         if successor == self.me:
             self.hold(token)

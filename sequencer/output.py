@@ -19,8 +19,7 @@ from sequencer.types import Incarnation, Ordered, SlotRecord, StableState, ViewN
 # ------------------------------------------------------------------ events: past tense
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A frame came from a peer; cluster, sender and incarnation are its envelope."""
 
     cluster: int
@@ -29,15 +28,13 @@ class Received:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """The gateway has client batches to order; `frames` are opaque (A1). Refused when `room()` is 0."""
 
     frames: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Persisted:
+class Persisted(NamedTuple):
     """Everything up to and including `ticket` is durable."""
 
     ticket: int
@@ -140,8 +137,7 @@ class Send(NamedTuple):
     cluster: int
 
 
-@dataclass(frozen=True, slots=True)
-class AppendRecord:
+class AppendRecord(NamedTuple):
     """Append at the end of the log; `previous` = chain(slot - 1)."""
 
     record: SlotRecord

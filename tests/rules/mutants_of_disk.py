@@ -16,7 +16,7 @@ from tests.rules.doubles import gets_wrong
 class NoPayloads(Core):
     def persist(self, operation: Persist) -> None:
         if isinstance(operation, AppendRecord):
-            operation = replace(operation, record=replace(operation.record, requests=()))
+            operation = operation._replace(record=replace(operation.record, requests=()))
         super().persist(operation)
 
 

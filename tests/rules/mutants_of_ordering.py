@@ -45,7 +45,7 @@ class ForgetsOwn(Core):
 @gets_wrong("A1 does not hear of the newest lsn")
 class DeafForNewest(Core):
     def take_status(self, sender: int, status: Status) -> None:
-        super().take_status(sender, replace(status, newest_lsn=0))
+        super().take_status(sender, status._replace(newest_lsn=0))
 
 
 @gets_wrong("A2 any order on store")
@@ -85,7 +85,7 @@ class TableStays(Core):
 @gets_wrong("A3 sequences without the prefix")
 class NoPrefix(Core):
     def hold(self, token: Token) -> None:
-        super().hold(replace(token, slot=self.window.end))
+        super().hold(token._replace(slot=self.window.end))
 
 
 class _AnyContentBuffer(RequestBuffer):
@@ -113,7 +113,7 @@ class OneAtATime(OtherBuffer):
 class KeepsToken(Core):
     def pass_token(self, view: View) -> None:
         if self.token is not None:
-            self.hold(replace(self.token, slot=self.window.end))
+            self.hold(self.token._replace(slot=self.window.end))
 
 
 @gets_wrong("A4 parks for ever")
@@ -200,7 +200,7 @@ class AnyHop(Rules):
 @gets_wrong("A6 a token of another view")
 class AnyTokenView(Core):
     def on_token(self, sender: int, token: Token) -> None:
-        super().on_token(sender, replace(token, view=self.view.number) if self.view else token)
+        super().on_token(sender, token._replace(view=self.view.number) if self.view else token)
 
 
 @gets_wrong("A6 out of turn")
@@ -208,7 +208,7 @@ class OutOfTurn(Core):
     def on_token(self, sender: int, token: Token) -> None:
         ring = self.view.ring if self.view else (self.me,)
         ours = next(hop for hop in range(token.hop, token.hop + len(ring)) if ring[hop % len(ring)] == self.me)
-        super().on_token(sender, replace(token, hop=ours))
+        super().on_token(sender, token._replace(hop=ours))
 
 
 @gets_wrong("A6 does not resend the token")
@@ -226,13 +226,13 @@ class SeesNoProof(Core):
 @gets_wrong("A7 the token brings no entries")
 class BareToken(Core):
     def on_token(self, sender: int, token: Token) -> None:
-        super().on_token(sender, replace(token, sequences=()))
+        super().on_token(sender, token._replace(sequences=()))
 
 
 @gets_wrong("A7 the token carries no entries")
 class SendsBareToken(Core):
     def send(self, to: int, message: Any) -> None:
-        super().send(to, replace(message, sequences=()) if isinstance(message, Token) else message)
+        super().send(to, message._replace(sequences=()) if isinstance(message, Token) else message)
 
 
 @gets_wrong("A7 a frame for each")

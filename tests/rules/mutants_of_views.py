@@ -33,7 +33,7 @@ class HearsSilence(Core):
 @gets_wrong("V1 does not see restarts")
 class SeesNoRestart(Core):
     def take_status(self, sender: int, status: Status) -> None:
-        super().take_status(sender, replace(status, runs=True))
+        super().take_status(sender, status._replace(runs=True))
 
 
 @gets_wrong("V1 does not miss the token")
