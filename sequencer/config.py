@@ -21,6 +21,8 @@ class GroupConfig:
     members: tuple[int, ...]
     durability: Literal["majority", "memory"] = "majority"
     heartbeat_interval_ms: int = 50
+    ack_delay_ms: int = 5
+    commit_delay_ms: int = 1
     idle_hop_interval_ms: int = 100
     resend_interval_ms: int = 40
     nack_delay_ms: int = 5

@@ -113,7 +113,7 @@ class Core(Reads):
             name: getattr(self, f"on_{name}_timer")
             for name in (
                 "resend", "idle_hop", "token_resend", "nack", "heartbeat", "fetch", "propose", "promise", "announce",
-                "join", "genesis", "leave", "repair", "read",
+                "join", "genesis", "leave", "repair", "read", "status",
             )
         }  # fmt: skip
 

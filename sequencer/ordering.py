@@ -10,7 +10,7 @@ from sequencer.quorum import quorum_end
 from sequencer.state import Member
 from sequencer.types import Entry, Request, Sequence, SlotRecord, View
 
-PIGGYBACK_SEQUENCES = 8
+PIGGYBACK_SEQUENCES = 3
 
 
 @dataclass(slots=True)
@@ -139,12 +139,17 @@ class Ordering(Member):
         """A5: hand committed slots to the state machines, each after every slot below it."""
         if self.delivered >= self.commit:
             return
+        was_waiting = len(self.own)
         for record in self.window.records(self.delivered, self.commit):
             self.out.delivers.append(record)
             for request in record.requests:
                 if request.sender == self.me and request.incarnation == self.stable.incarnation:
                     self.own.delivered(request.lsn)
             self.delivered += 1
+        if len(self.own) < was_waiting:
+            self.hasten_timer("status", self.config.commit_delay_ms)  # it was told first, so it tells the others
+        elif self.commit >= self.counted_end:
+            self.stop_timer("status")  # who told us has told all
         self.window.forget(min(self.delivered, self.stored), self.config.window_slots, self.config.window_bytes)
 
     # ------------------------------------------------------------------ storing slots
@@ -190,7 +195,7 @@ class Ordering(Member):
         self.buffer.ordered(record)
         self.progress_us = self.now_us
         if self.config.durability == "memory":
-            self.status_due = True  # D2: the ACK moves before the sync
+            self.ack_due = True  # D2: the ACK moves before the sync
         return True
 
     # ------------------------------------------------------------------ the token

@@ -109,6 +109,7 @@ class Member:
         self._outgoing_requests: list[Request] = []
         self._outgoing_sequences: list[Sequence] = []
         self.status_due = False  # a Status must leave with this step
+        self.ack_due = False  # who waits for this member's ACK must get it with this step
         self.known_unsaved = False  # `known` was raised since the stable state was last written
         self.timers: dict[str, int] = {}
 
@@ -260,7 +261,7 @@ class Member:
             waiting = self._waiting.popleft()
             if self.stored != waiting.end:
                 self.stored = waiting.end
-                self.status_due = True
+                self.ack_due = True
             for effect in waiting.effects:
                 effect()
 
@@ -272,6 +273,11 @@ class Member:
         """Arm a timer unless it runs."""
         if name not in self.timers:
             self.set_timer(name, delay_ms)
+
+    def hasten_timer(self, name: str, delay_ms: float) -> None:
+        """Arm a timer, or bring it forward."""
+        due = self.now_us + max(1, int(delay_ms * MS))
+        self.timers[name] = min(due, self.timers.get(name, due))
 
     def stop_timer(self, name: str) -> None:
         """Disarm."""
@@ -309,8 +315,14 @@ class Member:
         )
 
     def flush_broadcast(self, accepted_hop: int) -> None:
-        """One PUB frame for all that this step publishes; the status rides on it (A7)."""
+        """One PUB frame for all that this step publishes; the status rides on it (A7).
+
+        An ACK alone goes to those whose requests it commits, and to all with the next frame, within `ack_delay`: with n
+        members, n receive it at once instead of n * (n - 1).
+        """
         if not (self._outgoing_requests or self._outgoing_sequences or self.status_due):
+            if self.ack_due:
+                self.acknowledge(accepted_hop)
             return
         if self.others and not self.blank:
             message = Broadcast(
@@ -320,4 +332,22 @@ class Member:
             self.set_timer("heartbeat", self.config.heartbeat_interval_ms)
         self._outgoing_requests.clear()
         self._outgoing_sequences.clear()
-        self.status_due = False
+        self.status_due = self.ack_due = False
+        self.stop_timer("status")
+
+    def acknowledge(self, accepted_hop: int) -> None:
+        """A5: the ACK to every member whose request waits for it; the others learn it a little later."""
+        self.ack_due = False
+        message = Broadcast(self.own_status(accepted_hop))
+        for member in self.waiting_for_commit():
+            self.send(member, message)
+        self.arm_timer("status", self.config.ack_delay_ms)
+
+    def waiting_for_commit(self) -> set[int]:
+        """Whose requests stand in slots that are not known to be committed."""
+        records = self.window.records(self.commit, self.window.end)
+        return {entry.sender for record in records for entry in record.sequence.entries} - {self.me}
+
+    def on_status_timer(self) -> None:
+        """The frame that the status was to ride on has not come."""
+        self.status_due = True

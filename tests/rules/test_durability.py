@@ -51,9 +51,9 @@ def test_durability_memory_moves_the_ack_before_the_sync(trial: Trial) -> None:
     member = trial.running(2, durability="memory")
     slots = log(1, member.number, sender=1)
     with trial.decides():
-        out = member.hear(1, published(member.number, slots, 1))
-        assert one(out.sends, Broadcast).status.stored == 1
-        assert out.delivers == list(slots)
+        out = member.hear(1, published(member.number, slots))
+        assert one(out.sends, Broadcast, to=1).status.stored == 1
+        assert member.hear(1, ack(member.number, 1)).delivers == list(slots)
         assert not matching(member.hear(3, prepare(ViewNumber(9, 3))).sends, Promise)
         assert one(member.settle(), Promise, to=3).end == 1
 

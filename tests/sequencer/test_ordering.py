@@ -149,3 +149,31 @@ def test_a_view_that_is_left_takes_no_statuses() -> None:
     member.hear(2, ack(member.number, 1))
     assert not member.delivered
     member.hear(3, new_view(view(5)))
+
+
+def test_an_ack_goes_to_who_waits_for_it_at_once_and_to_all_a_little_later() -> None:
+    """A5, as mended."""
+    member = running(2)
+    member.hear(1, published(member.number, log(1, member.number, sender=1)))
+    assert [sent.status.stored for sent in matching(member.settle(), Broadcast, to=1)] == [1]
+    assert not matching(member.wait(4), Broadcast)
+    assert one(member.wait(2), Broadcast, to=None).status.stored == 1
+
+
+def test_an_ack_that_nobody_needs_any_more_is_not_sent() -> None:
+    """A5, as mended: whoever told the commit has told all."""
+    member = running(2)
+    member.hear(1, published(member.number, log(1, member.number, sender=1)))
+    member.settle()
+    assert member.hear(1, ack(member.number, 1, commit=1)).delivers
+    assert not matching(member.wait(20), Broadcast)
+
+
+def test_who_submitted_tells_the_commit() -> None:
+    """A5, as mended: it was told first."""
+    member = running(1)
+    member.submit(b"mine")
+    member.settle()
+    assert member.hear(2, ack(member.number, 1)).delivers
+    assert one(member.wait(2), Broadcast, to=None).status.commit == 1
+    assert not matching(member.wait(20), Broadcast)
