@@ -129,7 +129,7 @@ class BusReplica:
             bind_peer=f"tcp://{config.bind_peer}",
             bind_pub=f"tcp://{config.bind_pub}",
             peers=peers,
-            codec=PeerCodec(config.ring, config.id, config.members),
+            codec=PeerCodec(config.ring, config.id, config.members, lambda: shell.core.wants_requests),
             on_events=shell.received,
             on_peer_lost=shell.peer_lost,
             on_peer_found=shell.peer_found,

@@ -34,7 +34,11 @@ def pack_requests(requests: Iterable[Request], payload: Payload) -> Plain:
 
 def pack_records(records: Iterable[SlotRecord], payload: Payload) -> Plain:
     """The sizes of records for the header; each is one payload, as in the log."""
-    bodies = [b"".join(encode_record(record)) for record in records]
+    return pack_bodies([b"".join(encode_record(record)) for record in records], payload)
+
+
+def pack_bodies(bodies: Sequence[bytes], payload: Payload) -> Plain:
+    """The same for records that are bytes already."""
     payload.extend(bodies)
     return tuple(map(len, bodies))
 
@@ -50,9 +54,10 @@ def frames_of(payload: Payload) -> Payload:
 class PayloadReader:
     """Hands out the payloads in order, from frames of their own or from the joined one; knows if all were taken."""
 
-    __slots__ = ("_at", "_frames", "_joined")
+    __slots__ = ("_at", "_frames", "_joined", "_wants_published")
 
-    def __init__(self, frames: Sequence[bytes]) -> None:
+    def __init__(self, frames: Sequence[bytes], *, wants_published: bool = True) -> None:
+        self._wants_published = wants_published
         self._joined = frames[1] if len(frames) == 2 else None
         self._frames = frames
         self._at = 0 if self._joined is not None else 1  # frame 0 is the header
@@ -94,6 +99,13 @@ class PayloadReader:
     def requests(self, value: Any) -> tuple[Request, ...]:
         """All requests of a message."""
         return each("the requests", value, REQUESTS_MAX, self.request)
+
+    def published(self, value: Any) -> tuple[Request, ...]:
+        """The same for what may be lost at any time (A8): nothing at all if nobody wants it."""
+        if self._wants_published:
+            return self.requests(value)
+        self._at = len(self._frames) if self._joined is None else len(self._joined)
+        return ()
 
     def records(self, value: Any) -> tuple[SlotRecord, ...]:
         """Records of other members: their payloads are hashed again."""

@@ -35,12 +35,20 @@ from replicas.parts import (
     read_view,
     text,
 )
-from replicas.payloads import RECORDS_MAX, Payload, PayloadReader, frames_of, pack_records, pack_requests
+from replicas.payloads import (
+    RECORDS_MAX,
+    Payload,
+    PayloadReader,
+    frames_of,
+    pack_bodies,
+    pack_records,
+    pack_requests,
+)
 from ringcast.errors import UnsupportedVersion, WrongCluster
 from ringcast.strict import U64_MAX, Plain, bad, dumps, loads
 from sequencer import messages as m
 from sequencer.output import Received
-from sequencer.types import Incarnation
+from sequencer.types import Incarnation, ViewNumber
 
 VERSION = 1
 HEADER_BYTES_MAX = 16 << 20
@@ -54,6 +62,26 @@ class Envelope(NamedTuple):
     ring: int
     sender: int
     incarnation: Incarnation
+
+
+class StoredRecords(NamedTuple):
+    """RECORDS whose records are the log's own bytes: what is only passed on need not be taken apart."""
+
+    view: ViewNumber
+    first: int
+    bodies: tuple[bytes, ...]
+    repair: bool
+    more: bool
+
+
+class StoredRetransmit(NamedTuple):
+    """RETRANSMIT of nothing but records, as above."""
+
+    view: ViewNumber
+    bodies: tuple[bytes, ...]
+
+
+StoredMessage = StoredRecords | StoredRetransmit
 
 
 # ------------------------------------------------------------------ out
@@ -89,7 +117,15 @@ def _pack_retransmit(message: m.Retransmit, payload: Payload) -> tuple[Plain, ..
 
 
 def _pack_records(message: m.Records, payload: Payload) -> tuple[Plain, ...]:
-    return (message.view, message.first, message.repair, pack_records(message.records, payload))
+    return (message.view, message.first, message.repair, message.more, pack_records(message.records, payload))
+
+
+def _pack_stored_records(message: StoredRecords, payload: Payload) -> tuple[Plain, ...]:
+    return (message.view, message.first, message.repair, message.more, pack_bodies(message.bodies, payload))
+
+
+def _pack_stored_retransmit(message: StoredRetransmit, payload: Payload) -> tuple[Plain, ...]:
+    return (message.view, (), pack_bodies(message.bodies, payload))
 
 
 def _pack_chunk(message: m.SnapshotChunk, payload: Payload) -> tuple[Plain, ...]:
@@ -136,7 +172,7 @@ def _read_status(value: Any) -> m.Status:
 
 def _read_broadcast(fields: tuple[Any, ...], frames: PayloadReader) -> m.Broadcast:
     status, requests, sequences = array("BROADCAST", fields, 3)
-    return m.Broadcast(_read_status(status), frames.requests(requests), _sequences(sequences))
+    return m.Broadcast(_read_status(status), frames.published(requests), _sequences(sequences))
 
 
 def _read_token(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Token:
@@ -238,8 +274,14 @@ def _read_fetch(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Fetch:
 
 
 def _read_records(fields: tuple[Any, ...], frames: PayloadReader) -> m.Records:
-    view, first, repair, records = array("RECORDS", fields, 4)
-    return m.Records(read_number(view), number("a slot", first), frames.records(records), flag("repair", repair))
+    view, first, repair, more, records = array("RECORDS", fields, 5)
+    return m.Records(
+        read_number(view),
+        number("a slot", first),
+        frames.records(records),
+        flag("repair", repair),
+        flag("more", more),
+    )
 
 
 def _read_chain(value: Any) -> bytes:
@@ -321,22 +363,32 @@ _KINDS: dict[int, tuple[type[m.Message], _Kind]] = {
     18: (m.Joined, _Kind(_plain_fields, _read_joined)),
     19: (m.Leave, _Kind(_plain_fields, _read_leave)),
 }
-_NUMBERS: dict[type[m.Message], tuple[int, _Kind]] = {kind: (number, how) for number, (kind, how) in _KINDS.items()}
+_PACKERS: dict[type[m.Message | StoredMessage], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
+    **{kind: (number, how.pack) for number, (kind, how) in _KINDS.items()},
+    StoredRetransmit: (4, _pack_stored_retransmit),
+    StoredRecords: (12, _pack_stored_records),
+}
 
 
-def encode(envelope: Envelope, cluster: int, message: m.Message) -> list[bytes]:
+def encode(envelope: Envelope, cluster: int, message: m.Message | StoredMessage) -> list[bytes]:
     """The frames of a message: header first, then the payload frames themselves (not copied)."""
-    number_, how = _NUMBERS[type(message)]
+    number_, pack = _PACKERS[type(message)]
     payload: Payload = []
-    fields = how.pack(message, payload)
+    fields = pack(message, payload)
     header = dumps((VERSION, cluster, envelope.ring, envelope.sender, *envelope.incarnation, number_, *fields))
     return [header, *frames_of(payload)]
 
 
 class PeerCodec:
-    """Frames <-> messages of one member; the transport calls it and counts what it raises."""
+    """Frames <-> messages of one member; the transport calls it and counts what it raises.
 
-    def __init__(self, ring: int, member: int, members: tuple[int, ...]) -> None:
+    `wants_requests`: while it says no, those of a BROADCAST are left out, and their payloads are not hashed.
+    """
+
+    def __init__(
+        self, ring: int, member: int, members: tuple[int, ...], wants_requests: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._wants_requests = wants_requests
         self._ring = ring
         self._member = member
         self._peers = frozenset(members) - {member}
@@ -367,7 +419,7 @@ class PeerCodec:
         known = _KINDS.get(type_number) if type(type_number) is int else None
         if known is None:
             bad("the frame type", type_number, f"1..{len(_KINDS)}")
-        reader = PayloadReader(frames)
+        reader = PayloadReader(frames, wants_published=self._wants_requests())
         message = known[1].read(fields[7:], reader)
         reader.close()
         return Received(cluster, sender, incarnation, message)

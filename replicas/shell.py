@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from random import Random, SystemRandom
 
 import structlog
@@ -23,7 +22,7 @@ from replicas.machine import Machine
 from replicas.peer_codec import Envelope, encode
 from replicas.reads import Reads
 from replicas.recovery import Opened, open_store
-from replicas.serving import Serving
+from replicas.serving import Served, Serving
 from replicas.standing import state_of, status_of, trouble_of
 from replicas.topics import TopicBounds, Topics
 from ringcast.errors import NotReady, RingcastError
@@ -31,7 +30,7 @@ from ringcast.strict import Plain
 from ringcast.wire import Fetch, Query
 from sequencer import output as o
 from sequencer.core import Core
-from sequencer.messages import Message, SnapshotChunk
+from sequencer.messages import SnapshotChunk
 from sequencer.types import Incarnation
 from store.contract import Operation
 from store.errors import ChunkDamaged, StoreError
@@ -99,7 +98,7 @@ class Shell:
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
         )
-        self.serving = Serving(self._loop, opened.store, self._send_message)
+        self.serving = Serving(self._loop, opened.store, self._send_served)
         self._use_topics(opened.topics)
         newest = next(iter(opened.store.snapshots()), None)
         if newest is not None and newest.slot >= opened.recovered.first:
@@ -193,7 +192,7 @@ class Shell:
         if output.persists:
             self._persist(output)
         for serve in output.serves:
-            self.disk.after(partial(self.serving.serve, serve))
+            self.serving.serve(serve)
         if output.delivers:
             self._deliver(output)
         for ready in output.reads:
@@ -277,10 +276,10 @@ class Shell:
         else:
             self.transport.send(send.to, frames)
 
-    def _send_message(self, to: int, message: Message) -> None:
+    def _send_served(self, to: int, message: Served) -> None:
         """A frame that the shell itself made (records, chunks)."""
-        if not self._stopped:
-            self._send(o.Send(to, message, self.core.stable.cluster))
+        if not self._stopped and self.transport is not None:
+            self.transport.send(to, encode(self._envelope(), self.core.stable.cluster, message))
 
     def _envelope(self) -> Envelope:
         return Envelope(self.config.ring, self.config.id, self.core.stable.incarnation)

@@ -38,9 +38,15 @@ class Installation(Retransmission):
     """From NEW_VIEW to INSTALLED, and the serving side of FETCH."""
 
     fetch_attempt = 0
+    feeder = 0  # who sent the newest records or chunk of this install while more are missing, else 0
     fetched_us = 0  # last time an install made progress (V1: view_timeout restarts with it)
     staging: _Staging | None = None
     snapshot: SnapshotMade | None = None  # the newest of our own
+
+    @property
+    def wants_requests(self) -> bool:
+        """A8: requests that are published while records come need not be read: they come again, within records."""
+        return self.installing is None or not self.feeder
 
     # ------------------------------------------------------------------ taking an announcement
 
@@ -70,7 +76,7 @@ class Installation(Retransmission):
         self.save_stable(promised=view.number, announced=view)
         self.stop_view()
         self.installing = view
-        self.fetch_attempt = 0
+        self.fetch_attempt = self.feeder = 0
         self.fetched_us = self.now_us
         if self.staging is not None and self.staging.view != view.number:
             self.staging = None
@@ -155,7 +161,11 @@ class Installation(Retransmission):
         return [m for m in dict.fromkeys([view.source, *installed]) if m != self.me]
 
     def on_fetch_timer(self) -> None:
-        """No answer: ask the next one that may have it."""
+        """No answer: ask the next one that may have it; but who has fed us is only busy, and its answer on the way."""
+        patience_us = self.config.view_timeout_ms * MS // 2
+        if self.feeder and self.is_heard(self.feeder) and self.now_us - self.fetched_us < patience_us:
+            self.set_timer("fetch", self.config.fetch_interval_ms)
+            return
         self.fetch_attempt += 1
         self.continue_install()
 
@@ -174,8 +184,11 @@ class Installation(Retransmission):
             taken += 1
         if taken:
             self.rule("C1")
-            self.fetched_us = self.now_us
-            self.continue_install()
+            self.feeder, self.fetched_us = sender, self.now_us
+            if message.more:
+                self.set_timer("fetch", self.config.fetch_interval_ms)
+            else:
+                self.continue_install()
 
     def on_chains(self, sender: int, message: Chains) -> None:
         """V7: cut from the first slot whose chain differs, then ask again."""
@@ -196,6 +209,7 @@ class Installation(Retransmission):
 
     def finish_install(self, view: View) -> None:
         """V7: one last transaction writes log view, ring and base, and ends a wipe."""
+        self.feeder = 0
         self.stop_timer("fetch")
         self.save_stable(view=view, wiped=False)
         self.when_durable(partial(self.installed_durably, view))
@@ -297,7 +311,8 @@ class Installation(Retransmission):
         if message.index != staging.next_chunk:
             return
         self.persist(StageChunk(message.snapshot, message.index, message.data))
-        self.fetched_us = staging.fed_us = self.now_us
+        self.feeder, self.fetched_us = sender, self.now_us
+        staging.fed_us = self.now_us
         staging.next_chunk += 1
         if staging.next_chunk < message.count:
             self.fetch(sender, wanted)

@@ -158,12 +158,16 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Contiguous records from `first` on; empty only if the fetcher's first slot is the sender's end."""
+    """Contiguous records from `first` on; empty only if the fetcher's first slot is the sender's end.
+
+    `more`: the next ones are on their way already, so the fetcher need not ask for them.
+    """
 
     view: ViewNumber
     first: int
     records: tuple[SlotRecord, ...]
     repair: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

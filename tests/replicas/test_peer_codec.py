@@ -65,6 +65,20 @@ def test_a_request_has_the_digest_of_what_came() -> None:
     assert received.message.requests[0].digest == digest((b"abc", b"deX")) != digest((b"abc", b"def"))
 
 
+@pytest.mark.parametrize("frames", [(b"abc", b"def"), (b"a",) * 9, ()], ids=["own frames", "joined", "none"])
+def test_requests_that_nobody_wants_are_left_out(frames: tuple[bytes, ...]) -> None:
+    """The rest of a BROADCAST is read, and so are the requests of other messages: they were asked for."""
+    codec = PeerCodec(0, 2, (1, 2, 3), wants_requests=lambda: False)
+    requests = (_request(*frames),) if frames else ()
+    received = codec.decode(encode(ENVELOPE, 7, m.Broadcast(STATUS, requests)))
+    assert received is not None
+    assert received.message == m.Broadcast(STATUS)
+    asked = m.Retransmit(NO_VIEW, requests, ())
+    received = codec.decode(encode(ENVELOPE, 7, asked))
+    assert received is not None
+    assert received.message == asked
+
+
 def test_own_frames_are_passed_over() -> None:
     assert CODEC.decode(encode(Envelope(0, 2, Incarnation(4, 99)), 7, m.Leave())) is None
 

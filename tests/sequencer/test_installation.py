@@ -62,6 +62,52 @@ def test_records_beyond_the_base_are_not_taken() -> None:
     assert member.running.window.end == 1
 
 
+def test_what_is_on_its_way_is_not_asked_for() -> None:
+    """C1: only the last part of an answer is followed by a FETCH, at once."""
+    member = installing(log(6))
+    out = member.hear(3, Records(view(2).number, 0, log(6)[:2], more=True))
+    assert member.running.window.end == 2
+    assert not matching(out.sends, Fetch)
+    one(member.hear(3, Records(view(2).number, 2, log(6)[2:4])).sends, Fetch, to=3, first=4)
+
+
+def test_who_feeds_an_install_is_given_time() -> None:
+    """It is only busy; one that is not heard any more, or is silent for long, is not waited for."""
+    member = installing(log(6))
+    member.hear(2, ack(view(2).number, 6))
+    member.hear(3, Records(view(2).number, 0, log(6)[:2], more=True))
+    assert not matching(member.wait(250), Fetch)
+    member.hear(2, ack(view(2).number, 6))
+    assert {sent.to for sent in member.sends if isinstance(sent.message, Fetch)} == {3}
+    member.wait(100)
+    assert {sent.to for sent in member.sends if isinstance(sent.message, Fetch)} == {2, 3}
+    member.hear(3, Records(view(2).number, 2, log(6)[2:4], more=True))
+    member.step(PeerLost(3))
+    one(member.wait(60), Fetch, to=2, first=4)
+
+
+def test_published_requests_are_not_wanted_while_records_come() -> None:
+    """A8: they come again within records; before and after it they are."""
+    member = installing(log(6))
+    wanted = [member.running.wants_requests]
+    for first, end in ((0, 2), (2, 6)):
+        member.hear(3, Records(view(2).number, first, log(6)[first:end]))
+        wanted.append(member.running.wants_requests)
+    assert wanted == [True, False, True]
+
+
+def test_published_requests_are_wanted_by_who_installs_nothing() -> None:
+    """A8, C1: also while a snapshot comes in, and once the install that was fed is given up for a promise."""
+    member = bench(1, installed=view(1))
+    chunk, _ = snapshot_chunks(member, view(1).number, 3)
+    assert persisted(member.hear(3, chunk), StageChunk)
+    assert member.running.wants_requests
+    member = installing(log(6))
+    member.hear(3, Records(view(2).number, 0, log(6)[:2], more=True))
+    member.hear(2, prepare(ViewNumber(9, 2)))
+    assert member.running.wants_requests
+
+
 def test_chains_that_agree_cut_nothing() -> None:
     """An answer to an earlier FETCH: what was compared is the same."""
     member = installing(log(3), here=log(2))
