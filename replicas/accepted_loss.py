@@ -13,6 +13,7 @@ from ringcast.strict import Plain
 from ringcast.wire import Answer, Query
 from sequencer.core import Core
 from sequencer.output import Fact, RecoverAsked
+from sequencer.quorum import majority
 
 QUERY = "recover"
 FACTS = frozenset({"recover_began", "recover_refused"})
@@ -46,7 +47,7 @@ class RecoverQueries:
             "why": "" if began else refusal(core),
             "healthy": bool(fact.fields.get("healthy")),
             "heard": heard,
-            "missing": tuple(member for member in core.members if member not in heard),
+            "missing": tuple(member for member in core.everyone if member not in heard),
         }
         waiting, self._waiting = self._waiting, []
         for request, reply in waiting:
@@ -61,14 +62,14 @@ class RecoverQueries:
 
 def refusal(core: Core) -> str:
     """Why this core does not begin now, and what to do."""
-    missing = [member for member in core.members if not core.is_heard(member)]
+    missing = [member for member in core.everyone if not core.is_heard(member)]
     if core.blank:
         return "this replica's disk is new and it has met no cluster yet: ask a replica that still has its data"
     if core.damage:
         return "this replica's disk is damaged and under repair: ask another one, or move its data folder aside first"
     if missing:
         names = ", ".join(map(str, missing))
-        return f"replica {names} is not heard, and the promises of all {len(core.members)} are needed: start it first"
+        return f"replica {names} is not heard, and the promises of all {len(core.everyone)} are needed: start it first"
     return "the cluster is healthy: nothing is lost and nothing is to be done"
 
 
@@ -80,7 +81,7 @@ def advice(core: Core) -> str | None:
     if core.in_quorum() or not knows_cluster(core):
         return None
     forgot = [member for member in core.members if forgets(core, member)]
-    left, needed = len(core.members) - len(forgot), core.config.quorum
+    left, needed = len(core.members) - len(forgot), majority(core.members)
     if left >= needed:
         return None
     return (

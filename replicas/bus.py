@@ -36,6 +36,7 @@ from replicas.shell import INVARIANTS_INTERVAL_S, Shell, wall_us
 from replicas.standing import staying
 from replicas.topics import TopicBounds
 from sequencer.errors import InvariantError
+from sequencer.quorum import majority
 from store.errors import FolderInUse, StoreError, WrongFolder
 
 STOPPED, HALTED, DISK, FOLDER, ADDRESS = 0, 3, 4, 5, 6
@@ -129,7 +130,7 @@ class BusReplica:
             bind_peer=f"tcp://{config.bind_peer}",
             bind_pub=f"tcp://{config.bind_pub}",
             peers=peers,
-            codec=PeerCodec(config.ring, config.id, config.members, lambda: shell.core.wants_requests),
+            codec=PeerCodec(config.ring, config.id, lambda: shell.core.wants_requests),
             on_events=shell.received,
             on_peer_lost=shell.peer_lost,
             on_peer_found=shell.peer_found,
@@ -188,7 +189,7 @@ class BusReplica:
             drained = shell.gateway is None or not len(shell.gateway.intake)
             if shell.core.left and drained:
                 break
-            if shell.core.runs and staying(shell.core) >= shell.group.quorum:
+            if shell.core.runs and staying(shell.core) >= majority(shell.core.members):
                 alone_since = None
             elif alone_since is None:
                 alone_since = loop.time()

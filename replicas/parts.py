@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from ringcast.strict import U63_MAX, U64_MAX, Plain, bad
 from sequencer.types import (
     CHAIN_BYTES,
+    FOUNDED,
     BackOff,
     Entry,
     Identity,
     Incarnation,
     Learner,
+    MembersChange,
     Request,
     Sequence,
     View,
@@ -30,6 +32,8 @@ SEQUENCES_MAX = 4_096
 REQUESTS_MAX = 65_536
 FRAMES_MAX = 65_536
 BACK_OFF_LEVEL_MAX = 64
+#: What the core allows for the info of a change, and room to grow.
+CHANGE_INFO_MAX = 1 << 20
 
 Part = TypeVar("Part")
 _INT_ONLY = {int}
@@ -131,27 +135,33 @@ def _ascending(what: str, ids: tuple[int, ...]) -> tuple[int, ...]:
     return ids
 
 
+def read_members(value: Any) -> tuple[int, ...]:
+    """A configuration: 1 to 7 ids, ascending (V12)."""
+    return _ascending("the members", each("the members", value, MEMBERS_MAX, member_id))
+
+
 def pack_view(view: View) -> Plain:
     """View -> plain; named tuples are arrays already."""
     return tuple(view)
 
 
 def read_view(value: Any) -> View:
-    """A view whose ring and members are ascending, the ring and the source within the members."""
-    whole, ring, source, base, chain, members, learners, back_offs, accepted_loss = array("a view", value, 9)
+    """A view whose ring and members are ascending, the ring within the members (the source may go, V12)."""
+    whole, ring, source, base, chain, members, founders, learners, back_offs, accepted_loss = array("a view", value, 10)
     view = View(
         number=read_number(whole),
         ring=_ascending("a ring", each("a ring", ring, MEMBERS_MAX, member_id)),
         source=member_id(source),
         base=number("a view's base", base),
         chain=binary("a view's chain", chain),
-        members=_ascending("the members", each("the members", members, MEMBERS_MAX, member_id)),
+        members=read_members(members),
+        founders=read_members(founders),
         learners=each("the learners", learners, MEMBERS_MAX, _read_learner),
         back_offs=each("the back-offs", back_offs, MEMBERS_MAX, _read_back_off),
         accepted_loss=read_number(accepted_loss),
     )
-    if not {view.source, *view.ring} <= set(view.members):
-        bad("a view's ring and source", (view.ring, view.source), f"within the members {view.members}")
+    if not {*view.ring} <= set(view.members):
+        bad("a view's ring", view.ring, f"within the members {view.members}")
     return view
 
 
@@ -191,20 +201,33 @@ def read_sequence(value: Any) -> Sequence:
 
 
 def pack_head(request: Request) -> Plain:
-    """A request without its frames: (sender, counter, bits, lsn, sizes of the frames)."""
+    """A request without its frames: (sender, counter, bits, lsn, sizes of the frames), and its change if it has one."""
     counter, nonce = request.incarnation
-    return (request.sender, counter, nonce, request.lsn, tuple(map(len, request.frames)))
+    head = (request.sender, counter, nonce, request.lsn, tuple(map(len, request.frames)))
+    return head if request.change is None else (*head, request.change)
 
 
-def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...]]:
-    """(sender, incarnation, lsn, sizes of its frames): what a request says of itself."""
+def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], MembersChange | None]:
+    """(sender, incarnation, lsn, sizes of its frames, change): what a request says of itself."""
+    change = None
+    if type(value) is tuple and len(value) == 6:
+        change = _read_change(value[5])
+        value = value[:5]
     sender, counter, nonce, lsn, sizes = array("a request", value, 5)
     numbers("a request", (sender, counter, lsn), 3)
     number("an incarnation's bits", nonce, 0, U64_MAX)
     member_id(sender)
-    if type(sizes) is not tuple or not 1 <= len(sizes) <= FRAMES_MAX:
-        bad("a request's frames", sizes, f"1 to {FRAMES_MAX}")
-    numbers("the sizes of a request's frames", sizes, len(sizes))
+    if type(sizes) is not tuple or not (change is None) <= len(sizes) <= FRAMES_MAX:
+        bad("a request's frames", sizes, f"1 to {FRAMES_MAX}, or a change of members (V12)")
+    if sizes:
+        numbers("the sizes of a request's frames", sizes, len(sizes))
     if lsn < 1:
         bad("a request's lsn", lsn, "at least 1")
-    return sender, Incarnation(counter, nonce), lsn, sizes
+    return sender, Incarnation(counter, nonce), lsn, sizes, change
+
+
+def _read_change(value: Any) -> MembersChange:
+    old, new, since, info = array("a change of members", value, 4)
+    if type(info) is not bytes or len(info) > CHANGE_INFO_MAX:
+        bad("the info of a change", type(info).__name__, f"at most {CHANGE_INFO_MAX} bytes")
+    return MembersChange(read_members(old), read_members(new), number("a slot", since, FOUNDED), info)

@@ -92,9 +92,9 @@ class PayloadReader:
 
     def request(self, value: Any) -> Request:
         """One request, with the digest of what came (A3, A10)."""
-        sender, incarnation, lsn, sizes = read_head(value)
+        sender, incarnation, lsn, sizes, change = read_head(value)
         frames = self.take(sizes)
-        return Request(sender, incarnation, lsn, frames, digest(frames))
+        return Request(sender, incarnation, lsn, frames, digest(frames, change), change)
 
     def requests(self, value: Any) -> tuple[Request, ...]:
         """All requests of a message."""

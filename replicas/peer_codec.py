@@ -29,6 +29,7 @@ from replicas.parts import (
     pack_view,
     read_identity,
     read_incarnation,
+    read_members,
     read_number,
     read_optional_identity,
     read_sequence,
@@ -50,7 +51,7 @@ from sequencer import messages as m
 from sequencer.output import Received
 from sequencer.types import Incarnation, ViewNumber
 
-VERSION = 1
+VERSION = 2
 HEADER_BYTES_MAX = 16 << 20
 CHUNK_BYTES_MAX = 16 << 20
 _BITS_MAX = 1 << (MEMBER_ID_MAX + 1)
@@ -215,17 +216,18 @@ def _read_vector(value: Any) -> m.Vector:
 
 
 def _read_prepare(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Prepare:
-    whole, genesis, vector, accept_loss = array("PREPARE", fields, 4)
+    whole, genesis, vector, accept_loss, log_view = array("PREPARE", fields, 5)
     return m.Prepare(
         read_number(whole),
         number("a cluster id", genesis, 0, U64_MAX),
         _read_vector(vector),
         flag("accept_loss", accept_loss),
+        read_number(log_view),
     )
 
 
 def _read_promise(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Promise:
-    whole, log_view, first, end, chain, commit, vector, heard = array("PROMISE", fields, 8)
+    whole, log_view, first, end, chain, commit, vector, heard, *configurations = array("PROMISE", fields, 11)
     numbers("a promise", (first, end, commit), 3)
     return m.Promise(
         read_number(whole),
@@ -236,6 +238,7 @@ def _read_promise(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Promise:
         commit,
         _read_vector(vector),
         _bits("heard", heard),
+        *map(read_members, configurations),
     )
 
 
@@ -385,19 +388,16 @@ class PeerCodec:
     `wants_requests`: while it says no, those of a BROADCAST are left out, and their payloads are not hashed.
     """
 
-    def __init__(
-        self, ring: int, member: int, members: tuple[int, ...], wants_requests: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, ring: int, member: int, wants_requests: Callable[[], bool] = lambda: True) -> None:
         self._wants_requests = wants_requests
         self._ring = ring
         self._member = member
-        self._peers = frozenset(members) - {member}
 
     def decode(self, frames: Frames[bytes]) -> Received | None:
         """The event of a frame; None for our own (a PUB heard by our own SUB after a mistake in the addresses).
 
-        Raises BadFrame, UnsupportedVersion or WrongCluster: drop the frame and count it. The cluster id is judged by
-        the core, which alone knows whether it is blank (V0).
+        Raises BadFrame, UnsupportedVersion or WrongCluster: drop the frame and count it. The cluster id and the sender
+        are judged by the core, which alone knows whether it is blank (V0) and who is a member (V12).
         """
         if not frames or len(frames) > FRAMES_MAX:
             bad("the number of frames", len(frames), f"1..{FRAMES_MAX}")
@@ -413,8 +413,6 @@ class PeerCodec:
         member_id(sender)
         if sender == self._member:
             return None
-        if sender not in self._peers:
-            bad("the sender", sender, f"one of the members {sorted(self._peers)}")
         incarnation = read_incarnation((counter, nonce))
         known = _KINDS.get(type_number) if type(type_number) is int else None
         if known is None:

@@ -35,7 +35,7 @@ from sequencer.types import Entry, Identity, Incarnation, Request, SlotRecord, S
 _LENGTH = Struct(">I")
 HEADER_BYTES_MAX = 64 << 20
 STATE_BYTES_MAX = 1 << 20
-STATE_VERSION = 1
+STATE_VERSION = 2
 MARKS_MAX = 1_024
 
 
@@ -65,16 +65,16 @@ def decode_record(body: bytes, *, hashed: bool = True) -> SlotRecord:
     named = [_name for entry in sequence.entries for _name in _names(entry)]
     if len(named) != len(listed):
         bad("a record's requests", len(listed), f"the {len(named)} that its entries name")
-    for (sender, incarnation, lsn, sizes), (digest, *name) in zip(listed, named, strict=True):
+    for (sender, incarnation, lsn, sizes, change), (digest, *name) in zip(listed, named, strict=True):
         if [sender, incarnation, lsn] != name:
             bad("a record's request", (sender, incarnation, lsn), f"{name} as its entry says")
         frames = []
         for size in sizes:
             frames.append(body[start : start + size])
             start += size
-        if not hashed and chain.digest(frames) != digest:
+        if not hashed and chain.digest(frames, change) != digest:
             bad("a record's request", (sender, lsn), "the payload that its entry's digest names (A10)")
-        requests.append(Request(sender, incarnation, lsn, tuple(frames), digest))
+        requests.append(Request(sender, incarnation, lsn, tuple(frames), digest, change))
     if start != len(body):
         bad("a record", f"{len(body)} bytes", f"{start} bytes as its header says")
     return SlotRecord(sequence, tuple(requests))

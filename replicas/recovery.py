@@ -4,7 +4,7 @@ What cannot be trusted as a whole is set aside, never deleted: the member starts
 wiped (V0), fetching everything from its peers. What is damaged in single records is repaired by the core (D6).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from replicas.config import BusConfig
@@ -52,6 +52,9 @@ def _open(config: BusConfig, bounds: TopicBounds, aside: tuple[Path, str] | None
         found = store.recover()
         recovered = _recovered(store, found, memory=config.durability == "memory")
         topics = Topics.load(bounds, store.rows)
+        if recovered.stable is not None:
+            # Also where damage lets nothing be replayed: a change that is seen again does nothing (V12)
+            recovered = replace(recovered, configuration=topics.configuration)
         if recovered.stable is not None and not recovered.damage:
             recovered = _at(store, recovered, topics)
         elif recovered.stable is None:
@@ -101,16 +104,12 @@ def _at(store: LogStore, found: Recovered, topics: Topics) -> Recovered:
         if not page:
             break
         tail.extend(decode_record(body) for _, body, _ in page)
-    return Recovered(
-        stable=found.stable,
-        first=found.first,
+    return replace(
+        found,
         applied=applied,
-        end=found.end,
-        end_chain=found.end_chain,
         chain=topics.chain,
         time_us=topics.time_us,
         commit=max(found.commit, applied),
         senders=dict(topics.senders),
         tail=tuple(tail),
-        lost_memory=found.lost_memory,
     )

@@ -7,6 +7,7 @@
 | cursors | name | msgpack [pattern, offset, slot, time] |
 | meta | `applied` | next slot to apply |
 | meta | `position` | horizon and next offset of the client table, last slot's time, its chain, the running digest |
+| meta | `members` | msgpack [members, slot, info]: the configuration, once a change took effect (V12) |
 | meta | `senders` | msgpack [[member, counter, bits, last lsn], ...]: the A2 table |
 | offsets | first offset of a slot | slot, time |
 | batches | slot | for each batch of the slot, in order: verdict, first offset, messages, previous offset |
@@ -24,13 +25,14 @@ from typing import Any, NamedTuple
 from ringcast.errors import BadFrame
 from ringcast.strict import dumps, loads
 from sequencer.clients import ClientRow
-from sequencer.types import Incarnation, Ordered
+from sequencer.types import Configuration, Incarnation, Ordered
 from store.contract import APPLIED_KEY
 
-__all__ = ["APPLIED_KEY", "POSITION_KEY", "SENDERS_KEY"]
+__all__ = ["APPLIED_KEY", "MEMBERS_KEY", "POSITION_KEY", "SENDERS_KEY"]
 
 POSITION_KEY = b"position"
 SENDERS_KEY = b"senders"
+MEMBERS_KEY = b"members"
 
 _U64 = struct.Struct(">Q")
 _TWO = struct.Struct(">QQ")
@@ -205,6 +207,19 @@ def read_senders(value: bytes) -> dict[int, Ordered]:
         return {member: Ordered(Incarnation(counter, bits), lsn) for member, counter, bits, lsn in rows}
     except (TypeError, ValueError) as error:
         raise RowError("meta", SENDERS_KEY, error) from None
+
+
+def pack_members(configuration: Configuration) -> bytes:
+    """Value of `meta`, `members`."""
+    return dumps(tuple(configuration))
+
+
+def read_members(value: bytes) -> Configuration:
+    """Value of `meta`, `members`."""
+    fields = _plain("meta", MEMBERS_KEY, value)
+    if type(fields) is not tuple or list(map(type, fields)) != [tuple, int, bytes]:
+        raise RowError("meta", MEMBERS_KEY, "not [members, slot, info]")
+    return Configuration._make(fields)
 
 
 def _plain(table: str, key: bytes, value: bytes) -> Any:

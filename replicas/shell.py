@@ -15,7 +15,7 @@ import structlog
 from broker.feed import Feed
 from broker.gateway import Gateway, Reply, Standing
 from broker.peers import PeerTransport
-from replicas import accepted_loss
+from replicas import accepted_loss, members
 from replicas.config import BusConfig
 from replicas.disk import Disk, operation_of
 from replicas.machine import Machine
@@ -31,7 +31,7 @@ from ringcast.wire import Fetch, Query
 from sequencer import output as o
 from sequencer.core import Core
 from sequencer.messages import SnapshotChunk
-from sequencer.types import Incarnation
+from sequencer.types import Configuration, Incarnation
 from store.contract import Operation
 from store.errors import ChunkDamaged, StoreError
 from store.snapshot import check_chunk
@@ -81,6 +81,9 @@ class Shell:
         self.feed: Feed | None = None
         self.reads = Reads(self._loop, self._ask_read, self._read_trouble)
         self._recovers = accepted_loss.RecoverQueries(self.feed_event)
+        self.members = members.MembersChanges(self.feed_event)
+        #: Called with each configuration that is delivered: its info holds what is needed to reach the members (V12).
+        self.on_configuration: Callable[[Configuration], None] | None = None
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
@@ -200,6 +203,8 @@ class Shell:
         self.reads.applied(self.machine.topics.applied)
         for fact in output.facts:
             self._tell(fact)
+        if output.configuration is not None and self.on_configuration is not None:
+            self.on_configuration(output.configuration)
         if output.halt:
             self.stop(3, output.halt)
         elif output.restart:
@@ -265,7 +270,10 @@ class Shell:
             self.feed.jump(self.machine.topics.next_offset)
         topics = self.machine.topics
         senders = tuple(sorted(topics.senders.items()))
-        self.feed_event(o.SnapshotOpened(topics.applied, topics.chain, topics.time_us, senders))
+        opened = o.SnapshotOpened(topics.applied, topics.chain, topics.time_us, senders, topics.configuration)
+        self.feed_event(opened)
+        if self.on_configuration is not None:
+            self.on_configuration(topics.configuration)
 
     def _send(self, send: o.Send) -> None:
         if self.transport is None:
@@ -294,6 +302,13 @@ class Shell:
         write(fact.name, **fact.fields)
         if fact.name in accepted_loss.FACTS:
             self._recovers.tell(fact, self.core, self.machine.topics.next_offset)
+        elif fact.name in members.FACTS:
+            self.members.tell(fact)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The delivered configuration; FOUNDERS before the first change: then the members are those of the file."""
+        return self.machine.topics.configuration
 
     # ------------------------------------------------------------------ the gateway's questions (gateway.Replica)
 
@@ -379,6 +394,7 @@ class Shell:
         self._events.clear()
         restarting = NotReady(replica=self.config.id, state="restarting")
         self._recovers.abandon(restarting)
+        self.members.abandon()
         if self.gateway is not None:
             self.gateway.abandon(restarting)
         try:

@@ -7,10 +7,11 @@ from replicas.config import BusConfig
 from ringcast.errors import NotInQuorum, NotReady, RingcastError
 from ringcast.strict import Plain
 from sequencer.core import Core
+from sequencer.quorum import majority
 
 
 def state_of(core: Core, *, leaving: bool) -> str:
-    """One of: leaving, read-only, damaged, wiped, starting, no quorum, waiting, catching up, serving."""
+    """One of: leaving, read-only, damaged, wiped, starting, removed, no quorum, waiting, catching up, serving."""
     if leaving:
         return "leaving"
     if core.disk_full:
@@ -21,7 +22,9 @@ def state_of(core: Core, *, leaving: bool) -> str:
         return "wiped: waiting to be readmitted"
     if core.blank:
         return "starting"
-    if len(core.heard()) < core.config.quorum:
+    if core.removed:
+        return "removed"
+    if connected(core) < majority(core.members):
         return "no quorum"
     if core.runs:
         return "serving"
@@ -34,14 +37,18 @@ def trouble_of(core: Core, *, leaving: bool) -> RingcastError | None:
         return None
     state, reason = state_of(core, leaving=leaving), advice(core)
     if state == "no quorum":
-        connected, quorum = len(core.heard()), core.config.quorum
-        return NotInQuorum(replica=core.me, connected=connected, quorum=quorum, reason=reason)
+        return NotInQuorum(replica=core.me, connected=connected(core), quorum=majority(core.members), reason=reason)
     return NotReady(replica=core.me, state=state, reason=reason)
+
+
+def connected(core: Core) -> int:
+    """Members of the present configuration that are heard, this one included (V12)."""
+    return sum(core.is_heard(member) for member in core.members)
 
 
 def staying(core: Core) -> int:
     """Other members that are heard and do not leave: with a quorum of them a leaver is free to go (V11)."""
-    peers = [core.peer(member) for member in core.heard() if member != core.me]
+    peers = [core.peer(member) for member in core.members if member != core.me and core.is_heard(member)]
     return sum(peer.status is not None and not peer.status.leaving for peer in peers)
 
 
@@ -57,7 +64,9 @@ def status_of(core: Core, config: BusConfig, *, leaving: bool) -> Mapping[str, P
         "state": state_of(core, leaving=leaving),
         "durability": config.durability,
         "view": tuple(core.stable.log_view),
-        "members": core.config.members,
+        "members": status.members,
+        "next_members": status.next_members,
+        "removed": status.removed,
         "ring": view.ring if view else (),
         "in_ring": status.in_ring,
         "token_holder": config.id if status.holds_token else None,

@@ -36,8 +36,9 @@ from ringcast.topics import CURSORS_TOPIC, TOPIC_BYTES_MAX, is_topic
 from ringcast.wire import NO_OFFSET, BatchInfo
 from sequencer import clients
 from sequencer.clients import ClientBounds, ClientTable, Verdict
+from sequencer.configuration import after
 from sequencer.errors import require
-from sequencer.types import GENESIS_CHAIN, Ordered, Request, SlotRecord
+from sequencer.types import FOUNDERS, GENESIS_CHAIN, Configuration, Ordered, Request, SlotRecord
 from store.contract import PutRow
 
 _NO_DIGEST: Final = bytes(16)
@@ -135,6 +136,7 @@ class Topics:
         self._topics: dict[str, _Topic] = {}
         self._cursors: dict[str, CursorRow] = {}
         self._senders: dict[int, Ordered] = {}
+        self._configuration = FOUNDERS
         self._applied = 0
         self._time_us = 0
         self._chain = GENESIS_CHAIN
@@ -159,6 +161,8 @@ class Topics:
         position = rows.read_position(meta[rows.POSITION_KEY])
         topics._time_us, topics._chain, topics._digest = position.time_us, position.chain, position.digest
         topics._senders = rows.read_senders(meta[rows.SENDERS_KEY])
+        if rows.MEMBERS_KEY in meta:
+            topics._configuration = rows.read_members(meta[rows.MEMBERS_KEY])
         topics.clients = ClientTable.load(
             bounds.clients,
             (position.horizon, position.next_offset),
@@ -194,6 +198,11 @@ class Topics:
     def senders(self) -> Mapping[int, Ordered]:
         """The A2 table at `applied`."""
         return self._senders
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members and their info (addresses) at `applied`; FOUNDERS before the first change (V12)."""
+        return self._configuration
 
     @property
     def unsaved_slots(self) -> int:
@@ -252,6 +261,9 @@ class Topics:
         for request in record.requests:
             for header, packed in batches_of(request):
                 verdicts.append(self._judge(record, request.sender, header, packed, changes, delivery))
+        before, self._configuration = self._configuration, after(self._configuration, record)
+        if self._configuration is not before:
+            changes.append(rows.pack_members(self._configuration))
         index = self._index_rows
         joined = b"".join(verdicts)
         if verdicts:
@@ -388,6 +400,8 @@ class Topics:
         position = Position(*changes.meta, self._time_us, self._chain, self._digest)
         taken.append(PutRow("meta", rows.POSITION_KEY, rows.pack_position(position)))
         taken.append(PutRow("meta", rows.SENDERS_KEY, rows.pack_senders(self._senders)))
+        if self._configuration is not FOUNDERS:
+            taken.append(PutRow("meta", rows.MEMBERS_KEY, rows.pack_members(self._configuration)))
         taken.append(PutRow("meta", rows.APPLIED_KEY, rows.number_key(self._applied)))
         self._index_rows = []
         self._changed_topics.clear()
@@ -409,6 +423,7 @@ class Topics:
             whole.update(name.encode() + b"\x00" + rows.pack_cursor(self._cursors[name]))
         position = Position(*self.clients.meta, self._time_us, self._chain, self._digest)
         whole.update(rows.pack_position(position) + rows.pack_senders(self._senders) + rows.number_key(self._applied))
+        whole.update(rows.pack_members(self._configuration))
         return whole.digest()
 
 

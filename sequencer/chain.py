@@ -5,19 +5,27 @@ from collections.abc import Sequence as Frames
 from hashlib import blake2b
 from struct import Struct
 
-from sequencer.types import CHAIN_BYTES, Entry, ViewNumber
+from sequencer.types import CHAIN_BYTES, Entry, MembersChange, ViewNumber
 
 _LENGTH = Struct("<Q")
 _SLOT = Struct("<16sQQQQI")
 _ENTRY = Struct("<QQQQQI")
+_CHANGE = Struct("<QqII")
+_NO_LENGTH = (1 << 64) - 1  # where a frame's length would stand: a change follows
 
 
-def digest(frames: Frames[bytes]) -> bytes:
-    """16 bytes over all frames of a request, batch headers included; lengths too, so that no byte changes its frame."""
+def digest(frames: Frames[bytes], change: MembersChange | None = None) -> bytes:
+    """16 bytes over all frames of a request, batch headers included; lengths too, so that no byte changes its frame.
+
+    And over the change of members that it carries (V12).
+    """
     hasher = blake2b(digest_size=CHAIN_BYTES)
     for frame in frames:
         hasher.update(_LENGTH.pack(len(frame)))
         hasher.update(frame)
+    if change is not None:
+        hasher.update(_CHANGE.pack(_NO_LENGTH, change.since, len(change.old), len(change.new)))
+        hasher.update(bytes(change.old) + bytes(change.new) + change.info)
     return hasher.digest()
 
 

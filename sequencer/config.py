@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sequencer.errors import ConfigError
+from sequencer.quorum import majority
 
 MEMBERS_MAX = 7
 MS = 1_000  # the core counts time in integer microseconds
@@ -79,4 +80,4 @@ class GroupConfig:
     @property
     def quorum(self) -> int:
         """Q = floor(n/2) + 1 of the configured members, never of those that happen to be up."""
-        return len(self.members) // 2 + 1
+        return majority(self.members)

@@ -2,7 +2,7 @@
 
 Layers, each a file, each knowing only those below it: `state` (what a member knows), `ordering` (A rules),
 `retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
-`membership` (V0, V9, V11), `reads` (K3).
+`membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
 The safety decisions themselves stand in `rules`. Sources: docs/protocol.md names the papers.
 """
 
@@ -14,7 +14,7 @@ from sequencer import messages as m
 from sequencer import output as o
 from sequencer.config import GroupConfig
 from sequencer.errors import require
-from sequencer.quorum import quorum_end
+from sequencer.quorum import majority, quorum_end
 from sequencer.reads import Reads
 from sequencer.rules import Rules
 from sequencer.types import NO_VIEW, Identity, Recovered, View
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FOREVER_US = 1 << 62
 ANY_CLUSTER = (m.Join, m.Prepare, m.Promise, m.Refused)  # frames with cluster id 0: blank members only (V0)
+MEMBERS_ONLY = (m.Broadcast, m.Token, m.Nack, m.Retransmit, m.Read, m.ReadOk, m.Leave)  # not from outsiders (V12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class CoreStatus:
     member: int
     cluster: int
     view: View | None
+    members: tuple[int, ...]
+    next_members: tuple[int, ...]  # differ from `members` while a change is under way (V12)
+    removed: bool
     runs: bool
     in_ring: bool
     holds_token: bool
@@ -104,6 +108,7 @@ class Core(Reads):
             o.SnapshotMade: self.on_snapshot_made,
             o.TrimAsked: self.on_trim_asked,
             o.SnapshotOpened: self.on_snapshot_opened,
+            o.ChangeMembersAsked: self.on_change_asked,
             o.LeaveAsked: lambda _: self.on_leave_asked(),
             o.RecoverAsked: lambda _: self.on_recover_asked(),
             o.DiskFilled: lambda _: self.fill_disk(full=True),
@@ -135,6 +140,7 @@ class Core(Reads):
             self.look_for_gaps()
             self.review()
             self.consider_joiners()
+            self.consider_change()
             self.consider_left()
             self.start_reads()
         self.close_ticket()
@@ -171,7 +177,7 @@ class Core(Reads):
                 self.become_wiped(event.incarnation)
             return
         message = event.message
-        if not self.started or event.sender not in self.members or not self.accepts(event):
+        if not self.started or not self.accepts(event):
             return
         peer = self.peer(event.sender)
         if self.is_older(event.sender, event.cluster, event.incarnation):
@@ -186,9 +192,11 @@ class Core(Reads):
         if self.disk_full and not isinstance(message, m.Broadcast | m.Joined | m.NewView):
             return
         if self.blank and event.cluster in self.stable.marks:
-            self.meet_cluster(event.sender, event.cluster, None)
+            self.meet_marked(event.cluster)
             if not isinstance(message, m.NewView):
                 return
+        if self.is_outsider(event):
+            return
         if isinstance(message, m.Join):
             self.on_join(event.sender, message, event.cluster, event.incarnation)
         elif isinstance(message, m.Joined):
@@ -207,9 +215,18 @@ class Core(Reads):
         self.tell("frame_refused", peer=event.sender, cluster=event.cluster, rule="V0")
         return False
 
+    def is_outsider(self, event: o.Received) -> bool:
+        """V12: what orders is taken from members only; what tells of views, from everyone, since members change.
+
+        A genesis is of those that one file names.
+        """
+        if event.sender in self.everyone:
+            return False
+        return event.cluster == 0 if self.blank else isinstance(event.message, MEMBERS_ONLY)
+
     def lose_peer(self, member: int, *, lost: bool) -> None:
         """V1: a killed process is noticed in milliseconds by its connection."""
-        if member in self.members and member != self.me:
+        if member != self.me:
             self.peer(member).connection_lost = lost
 
     def fill_disk(self, *, full: bool) -> None:
@@ -226,16 +243,15 @@ class Core(Reads):
 
     # ------------------------------------------------------------------ looking in
 
-    def in_quorum(self) -> bool:
-        """It runs a view and hears a quorum that is not wiped: a publish can be acknowledged."""
-        return self.runs and self.takes_part and not self.disk_full and self.hears_quorum()
-
     def status(self) -> CoreStatus:
         """For humans and metrics."""
         return CoreStatus(
             member=self.me,
             cluster=self.stable.cluster,
             view=self.view,
+            members=self.members,
+            next_members=self.next_members,
+            removed=self.removed,
             runs=self.runs,
             in_ring=self.in_ring,
             holds_token=self.token is not None,
@@ -272,12 +288,13 @@ class Core(Reads):
         require(self.passed is None or self.token is None or len(self.members) > 1, "one token a member")
         view = self.view
         if view is not None:
-            require(len(view.ring) >= self.config.quorum, "a ring holds a quorum (V6)", view.ring)
+            require(2 * len(view.ring) >= len(view.members), "a ring holds a quorum (V6), or half (V12)", view)
+            require(set(view.ring) <= set(view.members), "a ring is of members (V12)", view)
             if self.installed is not None and self.takes_part:
                 require(
                     window.end >= view.base or self.opening, "an installed prefix is complete (V7)", window.end, view
                 )
-                committed = quorum_end(self.acked, self.members, self.config.quorum)
+                committed = quorum_end(self.acked, self.members, majority(self.members))
                 require(
                     min(committed, self.counted_end) <= max(self.commit, 0), "what Q acknowledged is committed (A5)"
                 )

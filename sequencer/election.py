@@ -7,8 +7,14 @@ from sequencer.rules import Rules
 
 
 def choose_source(promises: Mapping[int, Promise], rules: Rules) -> int:
-    """V5: the promiser with the highest (log view, end), in that order of weight; the lowest id of several."""
-    return max(promises, key=lambda member: (rules.source_order(promises[member]), -member))
+    """V5: the promiser with the highest (log view, end), in that order of weight.
+
+    Of several one that stays a member (V12), the lowest id of these.
+    """
+    return max(
+        promises,
+        key=lambda member: (rules.source_order(promises[member]), member in promises[member].members, -member),
+    )
 
 
 def choose_ring(
@@ -21,19 +27,20 @@ def choose_ring(
     backed_off: Collection[int],
     suspected: Collection[int],
 ) -> tuple[int, ...]:
-    """V6: the ring in id order, at least `quorum` members, all of them promisers.
+    """V6: the ring in id order, at least `quorum` members, all of them promisers and members of the new view (V12).
 
     Taken away one by one while more than `quorum` remain: leavers (V11), those in back-off, those still suspected,
     highest id first; then whoever does not hear, or is not heard by, most others.
     """
     chosen = promises[source]
+    members = {member: promise for member, promise in promises.items() if member in chosen.members}
     near = {
         member
-        for member, promise in promises.items()
+        for member, promise in members.items()
         if promise.end >= chosen.first and abs(chosen.end - promise.end) <= limit_slots
     }
     if len(near) < quorum:
-        by_log = sorted(promises, key=lambda m: (promises[m].log_view, promises[m].end, -m), reverse=True)
+        by_log = sorted(members, key=lambda m: (members[m].log_view, members[m].end, -m), reverse=True)
         return tuple(sorted(by_log[:quorum]))
     ring = set(near)
     for unwanted in (leaving, backed_off, suspected):
@@ -41,7 +48,7 @@ def choose_ring(
             if len(ring) > quorum:
                 ring.discard(member)
     while len(ring) > quorum:
-        deaf = {member: _missing_links(member, ring, promises) for member in ring}
+        deaf = {member: _missing_links(member, ring, members) for member in ring}
         worst = max(ring, key=lambda member: (deaf[member], member))
         if not deaf[worst]:
             break

@@ -64,6 +64,9 @@ class Installation(Retransmission):
         if not self.rules.same_announcement(self.stable.announced, view):
             self.tell("announcement_ignored", view=view.number, rule="V5")
             return
+        if self.me not in view.members and self.me != view.source:
+            self.see_removal(view)
+            return
         if not self.rules.readmits(view, self.me, self.stable):
             self.rule("V0")
             return
@@ -84,6 +87,16 @@ class Installation(Retransmission):
         if not self.begins_beyond(view):
             self.cut(self.rules.cut_to(self.window.end, view.base))
         self.continue_install()
+
+    def see_removal(self, view: View) -> None:
+        """V12: a newer view goes on without this member: it proposes nothing and takes no requests any more.
+
+        It still promises and serves: the announcement may have failed, and a view without the change need it.
+        """
+        if self.view is not None and (self.removal is None or view.number > self.removal.number):
+            self.removal = view
+            self.rule("V12")
+            self.tell("member_removed", view=view.number, members=view.members)
 
     def begins_beyond(self, view: View) -> bool:
         """Our log begins beyond the base: a snapshot that a member which installed `view` gave us replaced it (C1)."""
@@ -218,7 +231,7 @@ class Installation(Retransmission):
         """The install is durable: acknowledge in v, and start it if it is ours to start (V8)."""
         if self.stable.log_view != view.number:
             return
-        self.view = view
+        before, self.view = self.view, view
         self.installed_now = True
         self.damage = ()
         self.installing = None if self.installing == view else self.installing
@@ -228,9 +241,13 @@ class Installation(Retransmission):
         if self.installed is None:
             return  # promised higher in the meantime
         self.tell("view_installed", view=view.number, ring=view.ring, base=view.base)
+        if before is not None and before.members != view.members:
+            self.rule("V12")
+            self.tell("change_used", members=view.members, view=view.number)
         for member in self.others:
             self.peer(member).heard_in_view_us = self.now_us
-            if not self.is_heard(member) and self.buffer.drop(member):
+        for member, _ in self.buffer.senders():
+            if not (member in self.everyone and self.is_heard(member)) and self.buffer.drop(member):
                 self.rule("V10")
         self.status_due = True
         self.view_started(view)
@@ -337,7 +354,7 @@ class Installation(Retransmission):
     def on_snapshot_opened(self, event: SnapshotOpened) -> None:
         """The state machines stand at the snapshot: its A2 table and time are ours now."""
         if self.opening and event.slot == self.window.end:
-            self.window.reset(event.slot, event.chain, event.time_us, event.senders)
+            self.window.reset(event.slot, event.chain, event.time_us, event.senders, event.configuration)
             self.opening = False
             self.continue_install()
 

@@ -3,7 +3,7 @@
 from sequencer.config import MS
 from sequencer.damage import Damage
 from sequencer.messages import Healthy, Join, Joined, Leave, Prepare
-from sequencer.quorum import bits
+from sequencer.quorum import bits, majority
 from sequencer.types import NO_VIEW, Identity, Incarnation, View
 
 FRESH_JOINS = 4  # a JOIN counts for so many join intervals
@@ -14,9 +14,7 @@ class Membership(Damage):
 
     def init_membership(self, *, lost_memory: bool, new_disk: bool) -> None:
         """Raise the incarnation; nothing leaves before it is durable (D3, D4)."""
-        self.joined_answers: dict[
-            int, tuple[int, Identity | None]
-        ] = {}  # blank: sender -> (cluster, what it knows of us)
+        self.joined_answers: dict[int, tuple[int, Joined]] = {}  # blank: sender -> (cluster, its answer)
         self.init_damage()
         changes: dict[str, object] = {}
         if lost_memory and not self.blank:
@@ -58,7 +56,9 @@ class Membership(Damage):
         if self.damage and self.installing is None:
             promised = promised._replace(proposer=promised.proposer + 1)
         message = Join(self.stable.storage, wiped, self.stored, promised, bits(self.heard()))
-        self.send_all(message)
+        # A member whose configuration is old may know none of today's members, but hear them (V12).
+        for member in sorted({*self.others, *(member for member in self.peers if self.is_heard(member))}):
+            self.send(member, message)
         if self.blank:
             self.consider_genesis()
 
@@ -73,8 +73,19 @@ class Membership(Damage):
         if self.blank:
             if cluster == 0:
                 self.consider_genesis()
-        elif self.runs and self.takes_part and (view := self.installed) is not None:
+        elif self.takes_part and (view := self.installed) is not None and (self.runs or self.awaits(sender, view)):
             self.send(sender, Joined(view, self.stable.known.get(sender)))
+
+    def awaits(self, joiner: int, view: View) -> bool:
+        """V12: the joiner is wiped and only this view lets it in: nobody may run it, if without the joiner none can."""
+        join = self.peer(joiner).join
+        return join is not None and join.wiped and joiner in view.members and not self.must_readmit(joiner, view)
+
+    def must_readmit(self, joiner: int, view: View) -> bool:
+        """V9 (a): the joiner's disk is not among those that the view lets in."""
+        join = self.peer(joiner).join
+        named = {learner.member: learner.identity for learner in view.learners}
+        return join is not None and self.rules.must_readmit(join, named, joiner)
 
     def is_older(self, sender: int, cluster: int, incarnation: Incarnation) -> bool:
         """A frame of our cluster from a run that is over, or from a disk that went back in time (V0)."""
@@ -88,7 +99,7 @@ class Membership(Damage):
         """The ring's answer: who we are to it, and a view to install as a learner."""
         self.see_number(message.view.number)
         if self.blank:
-            self.meet_cluster(sender, cluster, message.known)
+            self.meet_cluster(sender, cluster, message)
             return
         if self.rules.is_rolled_back(message.known, self.stable) and message.known is not None:
             self.become_wiped(message.known.incarnation)
@@ -104,17 +115,24 @@ class Membership(Damage):
             m for m in self.others if self.peer(m).join is not None and self.now_us - self.peer(m).join_us < limit_us
         ]
 
+    def view_to_change(self) -> View | None:
+        """The healthy view whose lowest live ring member this is, if it may change it for others' sake now."""
+        view = self.installed
+        if view is None or view.ring[0] != self.me or not self.in_ring or not self.started:
+            return None
+        if self.now_us < self.patient_until_us or self.leaving or self.proposal is not None:
+            return None
+        return view if self.is_healthy(view) else None
+
     def consider_joiners(self) -> None:
         """V9: the live ring member with the lowest id makes a view change for a joiner that is due."""
-        view = self.installed
-        if view is None or view.ring[0] != self.me or len(view.ring) == len(self.members):
+        if self.view is None or len(self.view.ring) == len(self.view.members):
             return  # the usual case, and this is asked in each step
-        if not self.in_ring or not self.started or self.now_us < self.patient_until_us or self.leaving:
-            return
-        if self.proposal is not None or not self.is_healthy(view):
+        view = self.view_to_change()
+        if view is None:
             return
         for joiner in self.fresh_joiners():
-            if joiner not in view.ring and self.is_due(joiner, view):
+            if joiner in view.members and joiner not in view.ring and self.is_due(joiner, view):
                 self.rule("V9")
                 self.tell("joiner_due", joiner=joiner)
                 self.propose()
@@ -128,7 +146,7 @@ class Membership(Damage):
             return False
         if absence is not None and self.now_us < absence.until_us:
             return False
-        if self.rules.must_readmit(join, {learner.member: learner.identity for learner in view.learners}, joiner):
+        if self.must_readmit(joiner, view):
             return True
         if join.promised > view.number:
             return True
@@ -187,18 +205,21 @@ class Membership(Damage):
             self.promise(message.number, sender, message.genesis)
             self.wait_patiently()
 
-    def meet_cluster(self, sender: int, cluster: int, known: Identity | None) -> None:
-        """V0: a blank member hears a member of `cluster`: any frame makes it a promiser of it if marked, else wiped."""
-        if cluster in self.stable.marks:
-            self.rule("V0")
-            self.save_stable(cluster=cluster)
-            self.stop_timer("genesis")
-            return
-        self.joined_answers[sender] = (cluster, known)
-        answers = [identity for of, identity in self.joined_answers.values() if of == cluster]
-        if len(answers) < self.config.quorum and len(answers) < len(self.others):
-            return
-        self.bind(cluster, answers)
+    def meet_marked(self, cluster: int) -> None:
+        """V0: any frame of a cluster that is among its marks makes a blank member an ordinary promiser of it."""
+        self.rule("V0")
+        self.save_stable(cluster=cluster)
+        self.stop_timer("genesis")
+
+    def meet_cluster(self, sender: int, cluster: int, joined: Joined) -> None:
+        """V0: a blank member that is answered by members of another cluster is wiped."""
+        self.joined_answers[sender] = (cluster, joined)
+        answers = {member: answer for member, (of, answer) in self.joined_answers.items() if of == cluster}
+        # V12: whom it must ask is what the newest view says, not its own file
+        members = max((answer.view for answer in answers.values()), key=lambda view: view.number).members
+        asked = sum(member in answers for member in members if member != self.me)
+        if asked >= majority(members) or asked == sum(member != self.me for member in members):
+            self.bind(cluster, [answer.known for answer in answers.values()])
 
     def bind(self, cluster: int, answers: list[Identity | None]) -> None:
         """V0: (wiped, storage id, an incarnation above all that peers know) durable, then speak."""
@@ -218,7 +239,7 @@ class Membership(Damage):
         """D2, V0: too few unwiped members are left, and an operator accepts loss: all n must be heard."""
         view = self.installed
         healthy = view is not None and self.is_healthy(view)
-        if self.blank or healthy or self.damage or len(self.heard()) < len(self.members):
+        if self.blank or healthy or self.damage or len(self.heard()) < len(self.everyone):
             self.tell("recover_refused", blank=self.blank, healthy=healthy, heard=tuple(self.heard()))
             return
         self.tell("recover_began", heard=tuple(self.heard()))
@@ -235,7 +256,12 @@ class Membership(Damage):
         view = self.installed
         if view is not None and self.is_healthy(view):
             self.send(sender, Healthy(message.number, view))
-        elif not self.damage and self.started and self.rules.may_promise(message.number, self.stable):
+        elif (
+            not self.damage
+            and not self.opening
+            and self.started
+            and self.rules.may_promise(message.number, self.stable)
+        ):
             self.promise(message.number, sender)
             self.wait_patiently()
 
@@ -262,7 +288,11 @@ class Membership(Damage):
 
     def consider_left(self) -> None:
         """Left when it runs a view that does not need it, or a quorum runs one without it."""
-        if self.leaving and not self.left and (len(self.members) == 1 or (self.runs and not self.in_ring)):
+        if (
+            self.leaving
+            and not self.left
+            and (len(self.members) == 1 or self.removed or (self.runs and not self.in_ring))
+        ):
             self.left = True
             self.tell("member_left")
 

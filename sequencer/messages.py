@@ -7,7 +7,7 @@ Socket: PUB for `Broadcast`, DEALER to ROUTER for all others.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sequencer.types import Identity, Incarnation, Request, Sequence, SlotRecord, View, ViewNumber
+from sequencer.types import NO_VIEW, Identity, Incarnation, Request, Sequence, SlotRecord, View, ViewNumber
 
 
 class Known(NamedTuple):
@@ -94,11 +94,15 @@ class Prepare:
     genesis: int
     vector: Vector
     accept_loss: bool = False  # an operator's `recover --accept-loss`: wiped members promise too, all n must (D2, V0)
+    log_view: ViewNumber = NO_VIEW  # the proposer's: who has installed a newer view without it says so (V12)
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """`end` and `chain` were taken when the promise itself was durable (V3); `first` is the trim point of the log."""
+    """`end` and `chain` were taken when the promise itself was durable (V3); `first` is the trim point of the log.
+
+    V12: `log_members` are those of the log view, `members` the configuration of the log at `end`.
+    """
 
     number: ViewNumber
     log_view: ViewNumber
@@ -108,6 +112,9 @@ class Promise:
     commit: int
     vector: Vector
     heard: int
+    log_members: tuple[int, ...]
+    members: tuple[int, ...]
+    founders: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from sequencer.chain import digest, extend
 from sequencer.config import MS
+from sequencer.configuration import takes_effect
 from sequencer.messages import Broadcast, Status, Token
 from sequencer.output import AppendRecord
 from sequencer.quorum import quorum_end
 from sequencer.state import Member
-from sequencer.types import Entry, Request, Sequence, SlotRecord, View
+from sequencer.types import Entry, MembersChange, Request, Sequence, SlotRecord, View
 
 PIGGYBACK_SEQUENCES = 3
 
@@ -38,6 +39,7 @@ class Ordering(Member):
         self.passed = None
         self.sequences: dict[int, Sequence] = {}  # by slot, each >= window.end
         self.acked: dict[int, int] = {}  # member -> end it acknowledged in this view
+        self.confirmed: set[int] = set()  # others that said they have installed this view (V12)
         self.known_end = 0  # the highest end of this view that anyone has spoken of
         self.progress_us = self.now_us  # when the log last grew, or there was nothing to wait for
         for name in ("token_resend", "idle_hop"):
@@ -51,9 +53,10 @@ class Ordering(Member):
             return 0
         return max(0, self.config.own_bytes_max - self.own.size)
 
-    def submit(self, frames: tuple[bytes, ...]) -> None:
+    def submit(self, frames: tuple[bytes, ...], change: MembersChange | None = None) -> None:
         """A1: give the frames (self, incarnation, next lsn) and publish them; kept until delivered."""
-        request = Request(self.me, self.stable.incarnation, self.own.newest_lsn + 1, frames, digest(frames))
+        lsn = self.own.newest_lsn + 1
+        request = Request(self.me, self.stable.incarnation, lsn, frames, digest(frames, change), change)
         self.own.add(request, self.now_us)
         if self.runs:
             self.buffer.add(request, self.window.senders.get(self.me))
@@ -110,6 +113,8 @@ class Ordering(Member):
         if self.rules.counts_ack(status, view.number):
             if status.runs and status.view == view.number:
                 peer.heard_in_view_us = self.now_us
+            if status.promised == view.number and not status.wiped:
+                self.confirmed.add(sender)
             if status.stored > self.acked.get(sender, 0):
                 self.acked[sender] = status.stored
                 self.known_end = max(self.known_end, status.stored)
@@ -146,6 +151,9 @@ class Ordering(Member):
                 if request.sender == self.me and request.incarnation == self.stable.incarnation:
                     self.own.delivered(request.lsn)
             self.delivered += 1
+            if (configuration := self.window.changed_at(record.slot)) is not None:
+                self.out.configuration = configuration
+                self.tell("change_committed", members=configuration.members, slot=record.slot)
         if len(self.own) < was_waiting:
             self.hasten_timer("status", self.config.commit_delay_ms)  # it was told first, so it tells the others
         elif self.commit >= self.counted_end:
@@ -194,6 +202,8 @@ class Ordering(Member):
         self.persist(AppendRecord(record, previous))
         self.buffer.ordered(record)
         self.progress_us = self.now_us
+        if (configuration := self.window.changed_at(record.slot)) is not None:
+            self.tell("change_stored", members=configuration.members, slot=record.slot)
         if self.config.durability == "memory":
             self.ack_due = True  # D2: the ACK moves before the sync
         return True
@@ -262,10 +272,24 @@ class Ordering(Member):
         view = self.installed
         if view is None or self.token is None or not self.may_order_now(view):
             return
-        runs = self.buffer.eligible(self.window.senders, self.config.slot_requests_max, self.config.slot_bytes_max)
+        runs = self.buffer.eligible(
+            self.window.senders, self.config.slot_requests_max, self.config.slot_bytes_max, self.change_waits
+        )
         if runs:
             self.sequence(view, self.token, runs)
             self.pass_token(view)
+
+    def may_change_members(self, view: View) -> bool:
+        """V12: no other change is on its way, and a quorum has installed this view, and with it the change before."""
+        confirmed = self.confirmed | {self.me} if self.takes_part else self.confirmed
+        return self.rules.may_change_members(view, self.next_members, confirmed)
+
+    def change_waits(self, change: MembersChange) -> bool:
+        """V12: the holder leaves a change out while it may not take effect; one that does nothing does no harm."""
+        view = self.installed
+        return (
+            view is not None and takes_effect(change, self.window.configuration) and not self.may_change_members(view)
+        )
 
     def sequence(self, view: View, token: Token, runs: list[list[Request]]) -> None:
         """A3: fill the token's slot with these runs of requests."""

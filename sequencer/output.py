@@ -7,14 +7,14 @@ The contract of the output (D4), in the order in which the shell executes it:
    step that takes the `Persisted` event of the ticket it waits for, so the shell has no such rule to keep.
 3. `serves` are answered from the log or a snapshot file: they name committed slots only, which never change.
 4. `delivers` go to the state machines in slot order; replies to clients leave after that.
-5. `reads`, `facts` are handed to those who wait for them. 6. `halt`, `restart`: stop stepping this core.
+5. `reads`, `facts`, `configuration` go to those who wait for them. 6. `halt`, `restart`: stop stepping this core.
 """
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sequencer.messages import Message
-from sequencer.types import Incarnation, Ordered, SlotRecord, StableState, ViewNumber
+from sequencer.types import FOUNDERS, Configuration, Incarnation, Ordered, SlotRecord, StableState, ViewNumber
 
 # ------------------------------------------------------------------ events: past tense
 
@@ -80,12 +80,24 @@ class TrimAsked:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOpened:
-    """The shell has used a received snapshot durably: the state machine stands at `slot` with this A2 table."""
+    """The shell has used a received snapshot durably: the state machine stands at `slot` with this A2 table.
+
+    `configuration` is the one there (V12).
+    """
 
     slot: int
     chain: bytes
     time_us: int
     senders: tuple[tuple[int, Ordered], ...]
+    configuration: Configuration = FOUNDERS
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMembersAsked:
+    """V12: an operator wants these members; one is added or removed. Answered by a fact of the same step."""
+
+    new: tuple[int, ...]
+    info: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,7 @@ Event = (
     | SnapshotMade
     | TrimAsked
     | SnapshotOpened
+    | ChangeMembersAsked
     | LeaveAsked
     | RecoverAsked
     | DiskFilled
@@ -257,5 +270,6 @@ class Output:
     delivers: list[SlotRecord] = field(default_factory=list)
     reads: list[ReadReady] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    configuration: Configuration | None = None  # `delivers` holds the change that made it: addresses may follow (V12)
     halt: str = ""
     restart: bool = False

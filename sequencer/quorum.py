@@ -1,6 +1,11 @@
 """Arithmetic of quorums: tiny, pure, tested on its own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+
+
+def majority(members: Collection[int]) -> int:
+    """Q = floor(n/2) + 1 of the configured members, never of those that happen to be up or in the ring."""
+    return len(members) // 2 + 1
 
 
 def quorum_end(stored: Mapping[int, int], members: Iterable[int], quorum: int) -> int:

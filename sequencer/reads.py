@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from sequencer.membership import Membership
+from sequencer.members_change import ChangeOfMembers
 from sequencer.messages import Read, ReadOk
 from sequencer.output import ReadReady
+from sequencer.quorum import majority
 from sequencer.types import ViewNumber
 
 
@@ -17,7 +18,7 @@ class _Round:
     stored: dict[int, int] = field(default_factory=dict)
 
 
-class Reads(Membership):
+class Reads(ChangeOfMembers):
     """Reads that arrive in one turn share a round; after an install in between it is asked again."""
 
     def init_reads(self) -> None:
@@ -70,7 +71,7 @@ class Reads(Membership):
     def answer_reads(self) -> None:
         """Q answers: the reader waits until its state machine has applied their maximum."""
         for nonce, asked in list(self.rounds.items()):
-            if len(asked.stored) >= self.config.quorum:
+            if sum(member in asked.stored for member in self.members) >= majority(self.members):
                 self.rule("K3")
                 del self.rounds[nonce]
                 slot = max(asked.stored.values())

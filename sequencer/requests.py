@@ -1,9 +1,9 @@
 """Requests that are not ordered yet: what others sent, and our own until they are delivered (A1, A2)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from sequencer.types import Entry, Incarnation, Ordered, Request, SlotRecord
+from sequencer.types import Entry, Incarnation, MembersChange, Ordered, Request, SlotRecord
 
 
 class Gap(NamedTuple):
@@ -70,8 +70,13 @@ class RequestBuffer:
             found.append(request)
         return tuple(found)
 
-    def eligible(self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int) -> list[list[Request]]:
-        """A2: runs of contiguous requests that may be ordered next, one run a sender, up to the caps (at least one)."""
+    def eligible(
+        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Callable[[MembersChange], bool]
+    ) -> list[list[Request]]:
+        """A2: runs of contiguous requests that may be ordered next, one run a sender, up to the caps (at least one).
+
+        A run ends before a change of members that `waits` (V12).
+        """
         runs: list[list[Request]] = []
         count = total = 0
         for sender_id in sorted(self._senders):
@@ -84,6 +89,8 @@ class RequestBuffer:
             run: list[Request] = []
             while (request := known.by_lsn.get(last + 1)) is not None:
                 if count >= requests_max or (count and total + request.size > bytes_max):
+                    break
+                if request.change is not None and waits(request.change):
                     break
                 run.append(request)
                 count += 1
@@ -172,6 +179,10 @@ class OwnRequests:
     def get(self, lsn: int) -> Request | None:
         """One pending request."""
         return self._pending.get(lsn)
+
+    def asks_change(self) -> bool:
+        """Is a change of members asked for and not delivered (V12)?"""
+        return any(request.change is not None for request in self._pending.values())
 
     def unordered(self, last_lsn: int) -> Iterator[Request]:
         """Requests beyond the last ordered lsn, in order."""

@@ -7,6 +7,7 @@ overrides one of them; the simulator must then find a violation.
 from collections.abc import Collection, Mapping
 
 from sequencer.messages import Join, Promise, Status
+from sequencer.quorum import majority
 from sequencer.types import Identity, Incarnation, Ordered, Sequence, StableState, View, ViewNumber
 
 
@@ -31,7 +32,7 @@ class Rules:
 
     def commit_quorum(self, members: Collection[int], ring: Collection[int]) -> int:
         """A5 and Q: a majority of the configured members, never of the ring or of those that are up."""
-        return len(members) // 2 + 1
+        return majority(members)
 
     def believes_commit(self, sent_in: ViewNumber, installed: ViewNumber) -> bool:
         """'committed': said so by a peer in a frame of the view that this member has installed."""
@@ -52,6 +53,14 @@ class Rules:
     def acknowledged_end(self, stored: int, appended: int) -> int:
         """D2: only what is synced is acknowledged."""
         return stored
+
+    def may_change_members(self, view: View, log_members: tuple[int, ...], confirmed: Collection[int]) -> bool:
+        """V12: no second change before the first is committed in a view made with it.
+
+        A quorum that has installed the view holds everything below its base, and is met by every later proposer.
+        """
+        installed = sum(member in confirmed for member in view.members)
+        return log_members == view.members and installed >= majority(view.members)
 
     # ------------------------------------------------------------------ view change
 
@@ -96,6 +105,17 @@ class Rules:
     def source_order(self, promise: Promise) -> tuple[ViewNumber, int]:
         """V5: the source is the promiser with the highest (log view, end), in that order of weight."""
         return (promise.log_view, promise.end)
+
+    def promises_needed(self, source: Promise, own: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], int], ...]:
+        """V12: (members, how many of them must promise); by the source's configurations, never by the proposer's own.
+
+        Of the new members a quorum less the one that is added, who may have nothing to promise with yet.
+        """
+        added = len(set(source.members) - set(source.log_members))
+        return (
+            (source.log_members, majority(source.log_members)),
+            (source.members, max(1, majority(source.members) - added)),
+        )
 
     def may_announce(self, announced: View | None) -> bool:
         """V5: at most one announcement per number."""

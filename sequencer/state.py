@@ -80,7 +80,12 @@ class Member:
 
         self.stable = recovered.stable or StableState(member, storage_id, Incarnation(0, random.getrandbits(64)))
         self.window = LogWindow(
-            recovered.first, recovered.applied, recovered.chain, recovered.time_us, recovered.senders
+            recovered.first,
+            recovered.applied,
+            recovered.chain,
+            recovered.time_us,
+            recovered.senders,
+            recovered.configuration,
         )
         self.delivered = recovered.applied  # every slot below is handed to the state machines
         self.commit = max(recovered.commit, recovered.applied)  # delivered <= commit <= stored <= window.end
@@ -97,6 +102,7 @@ class Member:
         self.sent_in = self.stable.incarnation  # incarnation and cluster of the frame that is being handled
         self.sent_cluster = self.stable.cluster
         self.installing: View | None = None
+        self.removal: View | None = None  # the newest view that was announced without this member (V12)
         self.opening = False  # a received snapshot is being opened: the A2 table is not known yet (C1)
         self.leaving = False
         self.left = False
@@ -122,13 +128,41 @@ class Member:
 
     @property
     def members(self) -> tuple[int, ...]:
-        """The configured members (V12 will take them from the view)."""
-        return self.config.members
+        """V12: the configuration that promises and ACKs count against: that of the installed view."""
+        return self.view.members if self.view is not None else self.config.members
+
+    @property
+    def founders(self) -> tuple[int, ...]:
+        """The members of the genesis, as every view says (V12)."""
+        known = self.view or self.installing or self.stable.announced
+        return known.founders if known is not None else self.config.members
+
+    @property
+    def next_members(self) -> tuple[int, ...]:
+        """The configuration at the end of the log, which a view that is made from it has (V12)."""
+        return self.window.configuration.members or self.founders
+
+    @property
+    def everyone(self) -> tuple[int, ...]:
+        """Whom this member speaks with: the members of its view, of its log and of the view it installs (V12)."""
+        members, installing = self.members, self.installing
+        if installing is None and self.next_members == members:
+            return members
+        announced = installing.members if installing is not None else ()
+        return tuple(sorted({*members, *self.next_members, *announced}))
 
     @property
     def others(self) -> list[int]:
-        """All configured members but this one."""
-        return [member for member in self.members if member != self.me]
+        """Everyone but this one."""
+        return [member for member in self.everyone if member != self.me]
+
+    @property
+    def removed(self) -> bool:
+        """V12: it was a member, and the newest view that it knows of does not hold it."""
+        newest = self.view
+        if newest is not None and self.removal is not None and self.removal.number > newest.number:
+            newest = self.removal
+        return newest is not None and self.me not in newest.members
 
     @property
     def blank(self) -> bool:
@@ -156,7 +190,7 @@ class Member:
         return self.installed_now and self.installed is not None
 
     def peer(self, member: int) -> Peer:
-        """What is known of a configured member."""
+        """What is known of another member."""
         known = self.peers.get(member)
         if known is None:
             identity = self.stable.known.get(member)
@@ -172,7 +206,7 @@ class Member:
 
     def heard(self) -> list[int]:
         """Members heard within the suspect timeout, this one included, in id order."""
-        return [member for member in self.members if self.is_heard(member)]
+        return [member for member in self.everyone if self.is_heard(member)]
 
     def vector(self) -> Vector:
         """The newest incarnations and storage ids known, own included (V0)."""

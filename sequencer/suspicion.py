@@ -2,6 +2,7 @@
 
 from sequencer.config import MS
 from sequencer.installation import Installation
+from sequencer.quorum import majority
 from sequencer.types import View, ViewNumber
 
 
@@ -38,7 +39,7 @@ class Suspicion(Installation):
         staying = [
             m for m in self.heard() if m != member and self.is_able(m) and not (m > member and self.wants_to_leave(m))
         ]
-        return len(staying) >= self.config.quorum
+        return sum(m in self.members for m in staying) >= majority(self.members)
 
     def wants_to_leave(self, member: int) -> bool:
         """V11: its status says so."""
@@ -60,7 +61,7 @@ class Suspicion(Installation):
             status = self.peer(member).status
             if status is not None and status.runs and self.is_heard(member):
                 runners[status.view] = runners.get(status.view, 0) + 1
-        return any(count >= self.config.quorum for count in runners.values())
+        return any(count >= majority(self.members) for count in runners.values())
 
     def needs_view_change(self) -> bool:
         """Is it for this member to want a new view?"""
@@ -70,8 +71,23 @@ class Suspicion(Installation):
         return not self.quorum_runs_a_view()
 
     def hears_quorum(self) -> bool:
-        """V2: it hears Q members that are not wiped, itself included."""
-        return sum(self.is_able(member) for member in self.heard()) >= self.config.quorum
+        """V2: it hears Q members that are not wiped, itself included.
+
+        And, where the log holds a change, enough of those that will be members (V12): the view needs their promises.
+        """
+        members, new = self.members, self.next_members
+        added = len(set(new) - set(members)) if new != members else 0
+        return self.hears_able(members, majority(members)) and self.hears_able(new, majority(new) - added)
+
+    def hears_able(self, members: tuple[int, ...], least: int) -> bool:
+        """Are so many of these heard whose promise would count?"""
+        return sum(self.is_able(member) for member in members if self.is_heard(member)) >= least
+
+    def in_quorum(self) -> bool:
+        """It runs a view and hears a quorum that is not wiped: a publish can be acknowledged."""
+        if not self.runs or not self.takes_part or self.disk_full or self.removed:
+            return False
+        return self.hears_able(self.members, majority(self.members))
 
     def is_able(self, member: int) -> bool:
         """A member whose promise would count, as far as it said."""

@@ -34,6 +34,34 @@ class ViewNumber(NamedTuple):
 
 
 NO_VIEW = ViewNumber(0, 0)
+FOUNDED = -1  # in place of a slot: no change of members yet (V12)
+
+
+class MembersChange(NamedTuple):
+    """V12: what a request asks of the configuration: a compare-and-set, judged from the log alone.
+
+    `since` is the slot of the change that made `old`, FOUNDED for the founders' configuration: a stale request can't
+    take effect later, when the same members are configured again. `info` is opaque to the core (addresses).
+    """
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    since: int
+    info: bytes
+
+
+class Configuration(NamedTuple):
+    """The members at a place of the log, and the slot and info of the change that made them (V12).
+
+    `members` is empty while `slot` is FOUNDED: no change is below that place, so they are the founders.
+    """
+
+    members: tuple[int, ...] = ()
+    slot: int = FOUNDED
+    info: bytes = b""
+
+
+FOUNDERS = Configuration()
 
 
 class Learner(NamedTuple):
@@ -54,7 +82,8 @@ class View(NamedTuple):
     """One announcement (NEW_VIEW): at most one per number (V5).
 
     `base` is the source's end: slots below it come from the source, slots at or above it are sequenced in this view.
-    `chain` is chain(base - 1). `ring` is in id order and holds at least a quorum of the members.
+    `chain` is chain(base - 1). `ring` is in id order and holds at least a quorum of the members (of an even number, to
+    which one was just added, half). `members` is the configuration at `base`, `founders` that of the genesis (V12).
     """
 
     number: ViewNumber
@@ -63,6 +92,7 @@ class View(NamedTuple):
     base: int
     chain: bytes
     members: tuple[int, ...]
+    founders: tuple[int, ...]
     learners: tuple[Learner, ...] = ()
     back_offs: tuple[BackOff, ...] = ()
     accepted_loss: ViewNumber = NO_VIEW  # the newest view that an operator made with wiped promises (D2, V0)
@@ -80,13 +110,17 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """(sender, incarnation, lsn) and the opaque frames: batch headers first, then one packed batch for each."""
+    """(sender, incarnation, lsn) and the opaque frames: batch headers first, then one packed batch for each.
+
+    One that asks for a change of members carries that and no frames (V12).
+    """
 
     sender: int
     incarnation: Incarnation
     lsn: int
     frames: tuple[bytes, ...]
     digest: bytes
+    change: MembersChange | None = None
 
     @property
     def size(self) -> int:
@@ -172,8 +206,8 @@ class DamagedRun(NamedTuple):
 class Recovered:
     """What the disk said at start.
 
-    `first` <= `applied` <= `end`; `tail` holds the records [applied, end); `senders` and `time_us` are the state at
-    `applied`, `chain` = chain(applied - 1). With damage the tail is empty and the core only repairs (D6).
+    `first` <= `applied` <= `end`; `tail` holds the records [applied, end); `senders`, `configuration` and `time_us` are
+    the state at `applied`, `chain` = chain(applied - 1). With damage the tail is empty and the core only repairs (D6).
     """
 
     stable: StableState | None
@@ -188,3 +222,4 @@ class Recovered:
     tail: tuple[SlotRecord, ...] = ()
     damage: tuple[DamagedRun, ...] = ()
     lost_memory: bool = False
+    configuration: Configuration = FOUNDERS

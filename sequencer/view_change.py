@@ -1,13 +1,14 @@
 """V2-V6: who proposes, what is promised, what is announced."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 from sequencer.config import MS
 from sequencer.election import choose_ring, choose_source
 from sequencer.errors import require
-from sequencer.messages import Healthy, Installed, Known, NewView, Prepare, Promise, Refused, Status, Vector
-from sequencer.quorum import bits
+from sequencer.messages import Healthy, Installed, Joined, Known, NewView, Prepare, Promise, Refused, Status, Vector
+from sequencer.quorum import bits, majority
 from sequencer.state import NEVER
 from sequencer.suspicion import Suspicion
 from sequencer.types import NO_VIEW, BackOff, Incarnation, Learner, View, ViewNumber
@@ -22,6 +23,7 @@ class Proposal:
     vector: Vector  # as the PREPARE carried it: only these storage ids may be readmitted (V0)
     accept_loss: bool = False
     sent: bool = False
+    asked: set[int] = field(default_factory=set)
     promises: dict[int, Promise] = field(default_factory=dict)
     incarnations: dict[int, Incarnation] = field(default_factory=dict)
     announced: View | None = None
@@ -54,7 +56,7 @@ class ViewChange(Suspicion):
 
     def review(self) -> None:
         """After each step: start or stop wanting a new view."""
-        if self.blank or not self.takes_part or self.disk_full or self.leaving or not self.started:
+        if self.blank or not self.takes_part or self.disk_full or self.leaving or not self.started or self.removed:
             self.stop_timer("propose")
             return
         if not self.needs_view_change() or not self.hears_quorum():
@@ -74,7 +76,8 @@ class ViewChange(Suspicion):
             if self.now_us < self.patient_until_us:
                 self.timers["propose"] = self.patient_until_us
                 return
-            if self.installing is not None and self.now_us - self.fetched_us < self.config.view_timeout_ms * MS:
+            fetching = self.installing is not None and self.now_us - self.fetched_us < self.config.view_timeout_ms * MS
+            if self.opening or fetching:
                 self.set_timer("propose", self.config.propose_delay_ms)  # V1: restarts with each fetched chunk
                 return
             self.rule("V1")
@@ -103,7 +106,13 @@ class ViewChange(Suspicion):
         """V3, V4: promise, refuse, or say that all is well."""
         self.see_number(message.number)
         self.learn_vector(message.vector)
-        if not self.takes_part or self.disk_full:
+        if not self.takes_part or self.disk_full or self.opening:  # opening: the configuration there is not known yet
+            return
+        if self.view is not None and sender not in self.everyone and message.log_view < self.view.number:
+            self.rule("V12")
+            self.send(
+                sender, Joined(self.view, self.stable.known.get(sender))
+            )  # it was removed; those who stay propose
             return
         view = self.installed
         if view is not None and sender not in view.ring and self.is_healthy(view):
@@ -148,19 +157,26 @@ class ViewChange(Suspicion):
             self.commit,
             self.vector(),
             bits(self.heard()),
+            self.stable.view.members if self.stable.view is not None else self.config.members,
+            self.next_members,
+            self.founders,
         )
         if to != self.me:
             self.send(to, promise)
         elif self.proposal is not None and self.proposal.number == number:
             self.proposal.sent = True
-            self.send_prepare(self.proposal)
+            self.send_prepare(self.proposal, self.others)
             self.take_promise(self.me, self.stable.incarnation, promise)
 
-    def send_prepare(self, proposal: Proposal) -> None:
-        """To all that have not promised yet."""
-        for member in self.others:
-            if member not in proposal.promises:
-                self.send(member, Prepare(proposal.number, proposal.genesis, proposal.vector, proposal.accept_loss))
+    def send_prepare(self, proposal: Proposal, to: Iterable[int]) -> None:
+        """To those of them that have not promised yet."""
+        prepare = Prepare(
+            proposal.number, proposal.genesis, proposal.vector, proposal.accept_loss, self.stable.log_view
+        )
+        for member in to:
+            if member not in proposal.promises and member != self.me:
+                proposal.asked.add(member)
+                self.send(member, prepare)
 
     # ------------------------------------------------------------------ answers to a proposal
 
@@ -182,6 +198,8 @@ class ViewChange(Suspicion):
         proposal.incarnations[sender] = incarnation
         counted = self.counted(proposal)
         if not self.is_complete(proposal, counted):
+            # V12: this promise may be the first to tell of these members
+            self.send_prepare(proposal, [member for member in promise.members if member not in proposal.asked])
             return
         waiting_for = [m for m in self.heard() if m not in counted and self.is_able(m)]
         if waiting_for and not proposal.genesis:
@@ -208,10 +226,16 @@ class ViewChange(Suspicion):
         }
 
     def is_complete(self, proposal: Proposal, counted: dict[int, Promise]) -> bool:
-        """Q promises; a genesis needs all n (V0)."""
-        if proposal.genesis or proposal.accept_loss:
+        """Q promises of the right members (V12); a genesis needs all n (V0)."""
+        if proposal.genesis:
             return self.rules.genesis_complete(counted, self.members)
-        return len(counted) >= self.config.quorum
+        if not counted:
+            return False
+        source = counted[choose_source(counted, self.rules)]
+        if proposal.accept_loss:
+            return self.rules.genesis_complete(counted, {*source.log_members, *source.members})
+        needed = self.rules.promises_needed(source, self.members)
+        return all(sum(member in counted for member in members) >= least for members, least in needed)
 
     def on_announce_timer(self) -> None:
         """Those that have not promised by now become learners."""
@@ -227,11 +251,12 @@ class ViewChange(Suspicion):
         self.stop_timer("announce")
         counted = self.counted(proposal)
         source = choose_source(counted, self.rules)
+        members = counted[source].members
         out = self.wanted_out()
         ring = choose_ring(
             counted,
             source,
-            quorum=self.config.quorum,
+            quorum=min(majority(members), sum(member in members for member in counted)),
             limit_slots=self.config.catch_up_limit_slots,
             leaving=[m for m in self.others if (s := self.peer(m).status) is not None and s.leaving],
             backed_off=[m for m, absence in self.absences.items() if self.now_us < absence.until_us],
@@ -244,9 +269,10 @@ class ViewChange(Suspicion):
             source=source,
             base=counted[source].end,
             chain=counted[source].chain,
-            members=self.members,
-            learners=tuple(Learner(m, named.get(m)) for m in self.members if m not in ring),
-            back_offs=self.next_back_offs(ring, out),
+            members=members,
+            founders=counted[source].founders,
+            learners=tuple(Learner(m, named.get(m)) for m in members if m not in ring),
+            back_offs=tuple(row for row in self.next_back_offs(ring, out) if row.member in members),
             accepted_loss=self.accepted_loss(proposal),
         )
         proposal.announced = view
@@ -266,8 +292,9 @@ class ViewChange(Suspicion):
         return self.view.accepted_loss if self.view is not None else NO_VIEW
 
     def send_new_view(self, view: View) -> None:
-        """NEW_VIEW to all."""
-        self.send_all(NewView(view))
+        """NEW_VIEW to all, also to those that only this view makes members (V12)."""
+        for member in sorted({*self.others, *view.members} - {self.me}):
+            self.send(member, NewView(view))
 
     def on_promise_timer(self) -> None:
         """Send PREPARE or NEW_VIEW again while the number may still succeed."""
@@ -277,7 +304,7 @@ class ViewChange(Suspicion):
             return
         if proposal.announced is None:
             if proposal.sent:
-                self.send_prepare(proposal)
+                self.send_prepare(proposal, sorted({*self.others, *proposal.asked}))
             self.set_timer("promise", self.config.resend_interval_ms * 2)
             return
         for member in proposal.announced.ring:
@@ -322,7 +349,7 @@ class ViewChange(Suspicion):
         for member, identity in vector:
             if member == self.me and self.rules.is_rolled_back(identity, self.stable):
                 self.become_wiped(identity.incarnation)
-            elif member in self.members:
+            else:
                 self.learn_identity(member, identity)
 
     def become_wiped(self, told: Incarnation) -> None:

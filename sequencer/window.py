@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from sequencer.chain import extend
+from sequencer.configuration import after
 from sequencer.errors import require
-from sequencer.types import Ordered, Sequence, SlotRecord
+from sequencer.types import FOUNDERS, Configuration, Ordered, Sequence, SlotRecord
 
 Undo = tuple[tuple[int, Ordered | None], ...]
 
@@ -17,10 +18,21 @@ Undo = tuple[tuple[int, Ordered | None], ...]
 class LogWindow:
     """Slots [base, end) in memory; slots [first, base) are on disk only; slots below `first` are trimmed.
 
-    Invariants: first <= base <= end; records are contiguous; `senders` is the A2 table after slot end - 1.
+    Invariants: first <= base <= end; records are contiguous; `senders` is the A2 table after slot end - 1, and
+    `configuration` the configuration there (V12).
     """
 
-    def __init__(self, first: int, base: int, chain: bytes, time_us: int, senders: Mapping[int, Ordered]) -> None:
+    def __init__(
+        self,
+        first: int,
+        base: int,
+        chain: bytes,
+        time_us: int,
+        senders: Mapping[int, Ordered],
+        configuration: Configuration = FOUNDERS,
+    ) -> None:
+        self.configuration = configuration
+        self._changes: dict[int, tuple[Configuration, Configuration]] = {}  # slot in the window -> before, after
         self.first = first
         self.base = base
         self.size = 0
@@ -82,12 +94,15 @@ class LogWindow:
         for entry in record.sequence.entries:
             undo.append((entry.sender, self.senders.get(entry.sender)))
             self.senders[entry.sender] = Ordered(entry.incarnation, entry.last_lsn)
+        before, self.configuration = self.configuration, after(self.configuration, record)
+        if self.configuration is not before:
+            self._changes[record.slot] = (before, self.configuration)
         self._records.append(record)
         self._undo.append(tuple(undo))
         self.size += record.size
 
     def cut(self, end: int) -> list[SlotRecord]:
-        """Drop every slot >= end, newest first; the A2 table goes back with it. Returns what was dropped."""
+        """Drop every slot >= end, newest first; A2 table and configuration go back too. Returns what was dropped."""
         require(end >= self.base, "a cut never reaches below the window (V7)", end, self.base)
         dropped = []
         while self.end > end:
@@ -97,6 +112,8 @@ class LogWindow:
                     del self.senders[sender]
                 else:
                     self.senders[sender] = ordered
+            if record.slot in self._changes:
+                self.configuration, _ = self._changes.pop(record.slot)
             self.size -= record.size
             dropped.append(record)
         return dropped
@@ -106,6 +123,7 @@ class LogWindow:
         while self._records and self.base < below and (len(self._records) > slots_max or self.size > bytes_max):
             record = self._records.popleft()
             self._undo.popleft()
+            self._changes.pop(record.slot, None)
             self._before = (record.sequence.chain, record.sequence.time_us)
             self.base += 1
             self.size -= record.size
@@ -115,6 +133,18 @@ class LogWindow:
         require(self.first <= first <= self.end, "a trim moves the log's first slot forward", first, self.first)
         self.first = first
 
-    def reset(self, slot: int, chain: bytes, time_us: int, senders: Iterable[tuple[int, Ordered]]) -> None:
+    def changed_at(self, slot: int) -> Configuration | None:
+        """The configuration that a slot of the window made, if a change took effect there (V12)."""
+        change = self._changes.get(slot)
+        return change[1] if change else None
+
+    def reset(
+        self,
+        slot: int,
+        chain: bytes,
+        time_us: int,
+        senders: Iterable[tuple[int, Ordered]],
+        configuration: Configuration = FOUNDERS,
+    ) -> None:
         """A snapshot replaced the log: it is empty and begins at `slot` (C1)."""
-        self.__init__(slot, slot, chain, time_us, dict(senders))  # type: ignore[misc]
+        self.__init__(slot, slot, chain, time_us, dict(senders), configuration)  # type: ignore[misc]

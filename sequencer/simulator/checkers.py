@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from sequencer.chain import digest as request_digest
 from sequencer.clients import Applied, ClientBounds, IdReused, Repeated, Verdict
 from sequencer.messages import Broadcast, Installed, Join, Message, Prepare, Promise, ReadOk, Token
+from sequencer.quorum import majority
 from sequencer.simulator.machine import Answer, StateMachine, unpack_headers
 from sequencer.types import (
     GENESIS_CHAIN,
     NO_VIEW,
+    Configuration,
     Incarnation,
     Sequence,
     SlotRecord,
     StableState,
+    View,
     ViewNumber,
 )
 
@@ -52,6 +55,7 @@ class OrderChecker:
         self.chains: list[bytes] = []  # of the slot
         self.digests: list[int] = []  # of a right state machine after the slot
         self.reference = StateMachine(bounds)
+        self.changes: list[Configuration] = []  # those that took effect (V12)
         self.senders: dict[int, tuple[Incarnation, int]] = {}
         self.offsets: dict[tuple[bytes, int], tuple[int, int]] = {}  # applied batches: first offset and count
 
@@ -87,13 +91,16 @@ class OrderChecker:
                 request = next(requests)
                 if (request.sender, request.incarnation, request.lsn) != (entry.sender, entry.incarnation, lsn):
                     raise Violation("integrity", f"slot {slot} holds another request than its entry names")
-                if request.digest != digest or request_digest(request.frames) != digest:
+                if request.digest != digest or request_digest(request.frames, request.change) != digest:
                     raise Violation("integrity", f"slot {slot} holds a request with another digest")
-                self._genuine(slot, request.frames)
+                if request.change is None:
+                    self._genuine(slot, request.frames)
         if next(requests, None) is not None:
             raise Violation("integrity", f"slot {slot} holds a request that no entry names")
         for client, sequence, verdict in self.reference.apply(record):
             self._once(slot, client, sequence, verdict)
+        if self.reference.configuration.slot == slot:
+            self.changes.append(self.reference.configuration)
         self.chains.append(record.sequence.chain)
         self.digests.append(self.reference.digest)
 
@@ -147,6 +154,10 @@ class OrderChecker:
         if slot < asked:
             raise Violation("linearizable read", f"member {member} reads at {slot}; {asked} was committed before")
 
+    def members_at(self, end: int, founders: tuple[int, ...]) -> tuple[int, ...]:
+        """The configuration behind the slots below `end` (V12)."""
+        return next((change.members for change in reversed(self.changes) if change.slot < end), founders)
+
     def snapshot_used(self, member: int, slot: int, chain: bytes, digest: int) -> None:
         """A snapshot is of a committed slot and says what replaying the log would say (C1)."""
         if slot > self.end or chain != self.chain(slot) or digest != (self.digests[slot - 1] if slot else 0):
@@ -156,8 +167,7 @@ class OrderChecker:
 class StorageChecker:
     """Committed implies stored on a quorum of disks; what is committed is not cut."""
 
-    def __init__(self, quorum: int, order: OrderChecker) -> None:
-        self.quorum = quorum
+    def __init__(self, order: OrderChecker) -> None:
         self.order = order
         self.holders: dict[int, dict[bytes, set[int]]] = defaultdict(dict)  # slot -> chain -> members that stored it
 
@@ -172,10 +182,10 @@ class StorageChecker:
             raise Violation("durability", f"member {member} cut slot {slot}, which is committed")
         self.holders[slot].get(chain, set()).discard(member)
 
-    def committed(self, member: int, slot: int, chain: bytes) -> None:
+    def committed(self, member: int, slot: int, chain: bytes, view: View | None) -> None:
         """The first delivery of a slot, anywhere (A5). A disk that was wiped since it stored the slot still counts."""
         holders = self.holders[slot].get(chain, set())
-        if len(holders) < self.quorum:
+        if view is None or len(holders.intersection(view.members)) < majority(view.members):
             raise Violation("quorum", f"member {member} committed slot {slot}, stored by {sorted(holders)} only")
         del self.holders[slot]  # whatever is stored from now on is checked against the order
 
@@ -183,10 +193,11 @@ class StorageChecker:
 class ClaimChecker:
     """D3, D4, A6, V3, V5: what leaves a member says no more than its disk holds, and nothing twice differently."""
 
-    def __init__(self, members: tuple[int, ...]) -> None:
+    def __init__(self) -> None:
         self.sequencers: dict[tuple[ViewNumber, int], tuple[int, bytes]] = {}
-        self.promised = dict.fromkeys(members, NO_VIEW)  # the highest number a PROMISE left with
-        self.acknowledged = dict.fromkeys(members, (NO_VIEW, 0))  # the highest (view, end) an ACK left with
+        self.promised: dict[int, ViewNumber] = defaultdict(lambda: NO_VIEW)  # the highest number a PROMISE left with
+        # The highest (view, end) an ACK left with
+        self.acknowledged: dict[int, tuple[ViewNumber, int]] = defaultdict(lambda: (NO_VIEW, 0))
         self.commits: dict[int, tuple[Incarnation, int]] = {}
         self.wiped: set[int] = set()
         self.tokens: dict[tuple[ViewNumber, int], tuple[int, int]] = {}
@@ -290,8 +301,21 @@ class ClaimChecker:
             raise Violation("A6", f"hop {token.hop} of {token.view} by member {before[0]} and by member {member}")
 
 
-def check_end(order: OrderChecker, ends: Iterable[tuple[int, int, bytes, int]]) -> None:
-    """After the liveness phase: every member (id, applied, chain, digest) stands at the one committed end."""
+def check_end(
+    order: OrderChecker,
+    ends: Iterable[tuple[int, int, bytes, int]],
+    views: Iterable[View],
+    founders: tuple[int, ...],
+) -> None:
+    """After the liveness phase: every member (id, applied, chain, digest) stands at the one committed end.
+
+    And every view that a majority installed had the members that the order says at its base (V12).
+    """
+    for view in views:
+        if view.members != order.members_at(view.base, founders):
+            raise Violation(
+                "configuration", f"{view.number} has {view.members}, the order says otherwise at {view.base}"
+            )
     for member, applied, chain, digest in ends:
         if applied != order.end or chain != order.chain(applied) or digest != order.reference.digest:
             raise Violation("agreement", f"member {member} ends at {applied}, the order at {order.end}")

@@ -10,6 +10,7 @@ from sequencer.clients import ClientBounds
 from sequencer.config import GroupConfig
 from sequencer.messages import Token
 from sequencer.output import Fact, Received
+from sequencer.quorum import majority
 from sequencer.rules import Rules
 from sequencer.simulator.checkers import ClaimChecker, Issued, OrderChecker, StorageChecker, Violation, check_end
 from sequencer.simulator.clients import Client
@@ -19,8 +20,9 @@ from sequencer.simulator.faults import Faults
 from sequencer.simulator.machine import Answer, Header, Snapshot
 from sequencer.simulator.member import Member
 from sequencer.simulator.network import Network, Weather
+from sequencer.simulator.operators import Operators
 from sequencer.simulator.trace import Trace, TraceDigest
-from sequencer.types import NO_VIEW, StableState, ViewNumber
+from sequencer.types import NO_VIEW, StableState, View
 
 MS = 1_000
 SECOND = 1_000_000
@@ -46,6 +48,7 @@ class Options:
     think_ms: int = 0  # mean pause of a client between batches; 0: drawn from the seed
     weather: dict[str, float] = field(default_factory=dict)  # what overrides the weather that the seed draws
     weights: dict[str, int] = field(default_factory=dict)  # faults to be drawn more often, or not at all
+    member_changes: float = 0.3  # the share of seeds in which operators change the members (V12)
 
 
 @dataclass(slots=True)
@@ -88,15 +91,19 @@ class Cluster:
         self.network = Network(self._stream(), self._draw_weather())
         self.issued = Issued()
         self.order = OrderChecker(self.bounds, self.issued)
-        self.storage = StorageChecker(self.config.quorum, self.order)
-        self.claims = ClaimChecker(ids)
+        self.storage = StorageChecker(self.order)
+        self.claims = ClaimChecker()
         self.snapshots: dict[str, Snapshot] = {}
-        self.members = {one: options.member(self, one, options.disk(self.bounds), self._stream()) for one in ids}
+        self.members = {
+            one: options.member(self, one, options.disk(self.bounds), self._stream(), self.config) for one in ids
+        }
         self.lost: set[tuple[int, int]] = set()  # (who was told, about whom) by the connection monitor
-        self.installs: dict[ViewNumber, set[int]] = {}
+        self.installs: dict[View, set[int]] = {}
+        self.settled = NO_VIEW  # the newest view that a majority of its members has installed
         self.holder = (NO_VIEW, -1, ids[0])  # the newest token: view, hop, where it went
         self.healing = False
         self.faults = Faults(self, self._stream())
+        self.operators = Operators(self)
         self.clients = [
             Client(self, self._stream(), self.random.choice((1, 3, 8)), (options.think_ms or drawn_ms) * MS)
             for drawn_ms in self.random.choices((4, 8, 16), k=options.clients or self.random.randint(2, 5))
@@ -164,6 +171,8 @@ class Cluster:
         self.after(20 * MS, self._monitor)
         self.after(50 * MS, self._read, 1)
         self.faults.plan()
+        if not self.options.plan:
+            self.operators.plan()
         self._run_until(self.options.safety_us, lambda: False)
         self._heal()
         self._run_until(self.now + self.random.randint(100, 400) * MS, lambda: False)
@@ -173,7 +182,9 @@ class Cluster:
             raise Violation("liveness", self._unsettled())
         check_end(
             self.order,
-            [(one, m.applied, m.machine.chain, m.machine.digest) for one, m in self.members.items()],
+            [(m.id, m.applied, m.machine.chain, m.machine.digest) for m in self.configured()],
+            [view for view, installed in self.installs.items() if is_settled(view, installed)],
+            self.config.members,
         )
 
     def _run_until(self, end: int, settled: Callable[[], bool]) -> bool:
@@ -216,12 +227,17 @@ class Cluster:
     def _settled(self) -> bool:
         end = self.order.end
         return all(client.done for client in self.clients) and all(
-            member.alive and member.applied == end and not member.disk.damaged for member in self.members.values()
+            member.alive and member.applied == end and not member.disk.damaged and member.uses(self.operators.members)
+            for member in self.configured()
         )
+
+    def configured(self) -> list[Member]:
+        """The members as committed: those of whom the liveness phase demands something (V12)."""
+        return [self.members[one] for one in self.operators.members]
 
     def _unsettled(self) -> str:
         waiting = sum(len(client.outstanding) for client in self.clients if not client.gone)
-        ends = ", ".join(f"{one}: {m.applied if m.alive else 'down'}" for one, m in self.members.items())
+        ends = ", ".join(f"{m.id}: {m.applied if m.alive else 'down'}" for m in self.configured())
         return f"{waiting} batches have no answer long after healing; applied {ends} of {self.order.end}"
 
     # ------------------------------------------------------------------ what members and clients ask for
@@ -257,6 +273,8 @@ class Cluster:
         """Which rules decided something."""
         if fact.name == "rule":
             self.rules.add(str(fact.fields["name"]))
+        elif fact.name == "change_asked":
+            self.operators.took(fact.fields["members"], fact.fields["since"])  # type: ignore[arg-type]
 
     def saved(self, member: Member, state: StableState) -> None:
         """A member's stable state is durable."""
@@ -266,18 +284,27 @@ class Cluster:
             if state.wiped and member.impaired == "rollback":
                 member.impaired = "wipe"
             return
-        installed = self.installs.setdefault(view.number, set())
+        installed = self.installs.setdefault(view, set())
         if member.id not in installed:
             installed.add(member.id)
             if member.id not in view.ring:
                 self.counts.learners += 1
+        if is_settled(view, installed) and view.number > self.settled:
+            self.settled, self.operators.settled = view.number, view.members
         if member.impaired == "wipe" or (member.impaired == "damage" and not member.disk.damaged):
             member.impaired = ""
 
     @property
     def view_changes(self) -> int:
         """Views that a quorum installed, without the first."""
-        return max(0, sum(len(installed) >= self.config.quorum for installed in self.installs.values()) - 1)
+        return max(0, sum(is_settled(view, installed) for view, installed in self.installs.items()) - 1)
+
+    def enter(self, one: int, random: Random) -> None:
+        """Somebody new, with a new disk (V12)."""
+        self.others = {known: (*others, one) for known, others in self.others.items()} | {one: tuple(self.members)}
+        disk = self.options.disk(self.bounds)
+        self.members[one] = self.options.member(self, one, disk, random, self.config)
+        self.members[one].impaired = "wipe"
 
     def halted(self, member: Member, reason: str) -> None:
         """A core asked for the end of its process."""
@@ -322,3 +349,8 @@ class Cluster:
                 self.lost.discard(pair)
                 self.members[observer].found(other)
         self.after(self.random.randint(5, 30) * MS, self._monitor)
+
+
+def is_settled(view: View, installed: set[int]) -> bool:
+    """A majority of its members has installed it."""
+    return len(installed.intersection(view.members)) >= majority(view.members)

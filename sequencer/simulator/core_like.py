@@ -15,6 +15,10 @@ class CoreLike(Protocol):
 
     left: bool
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        """See sequencer.core."""
+
     def step(self, now_us: int, wall_us: int, events: Iterable[Event]) -> Output:
         """See sequencer.core."""
 

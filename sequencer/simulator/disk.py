@@ -200,6 +200,7 @@ class Disk:
             senders=dict(saved.senders),
             tail=() if damage else tuple(log.records[slot] for slot in range(saved.applied, log.end)),
             damage=damage,
+            configuration=saved.configuration,
         )
 
     def runs(self) -> tuple[DamagedRun, ...]:
@@ -220,7 +221,14 @@ class Disk:
         machine = self.machine_class(self.bounds)
         saved = self.saved
         machine.restore(
-            saved.applied, saved.chain, saved.time_us, saved.senders, saved.digest, saved.changes.meta, self.rows
+            saved.applied,
+            saved.chain,
+            saved.time_us,
+            saved.senders,
+            saved.digest,
+            saved.changes.meta,
+            self.rows,
+            saved.configuration,
         )
         return machine
 
@@ -228,7 +236,15 @@ class Disk:
 def state_of(snapshot: Snapshot) -> Saved:
     """The meta row that a used snapshot leaves."""
     changes = TableChanges({}, [], snapshot.meta)
-    return Saved(snapshot.slot, snapshot.chain, snapshot.time_us, dict(snapshot.senders), snapshot.digest, changes)
+    return Saved(
+        snapshot.slot,
+        snapshot.chain,
+        snapshot.time_us,
+        dict(snapshot.senders),
+        snapshot.digest,
+        changes,
+        snapshot.configuration,
+    )
 
 
 class Writer:

@@ -271,12 +271,11 @@ class Faults:
 
     def impairable(self) -> Member | None:
         """A member whose disk may be lost now: fewer than n - Q others are impaired (docs/protocol.md, promises)."""
-        cluster = self.cluster
-        impaired = sum(bool(member.impaired) for member in cluster.members.values())
-        if impaired >= len(cluster.members) - cluster.config.quorum:
+        operators = self.cluster.operators
+        if not operators.spares():
             return None
         member = self.victim()
-        return None if member.impaired or member.restarting else member
+        return None if member.impaired or member.restarting or not operators.spares(member) else member
 
     def wipe(self) -> None:
         """A new, empty disk, or a stable state that cannot be read: to the core they are one (D6, V0)."""
@@ -301,12 +300,13 @@ class Faults:
         member = self.impairable()
         if member is None:
             return
+        others = sorted({one for members in cluster.operators.possible() for one in members} - {member.id})
         known = [
             cluster.members[other].disk.stable.known[member.id].incarnation.counter  # type: ignore[union-attr]
-            for other in cluster.others[member.id]
+            for other in others
             if self._knows(cluster.members[other], member.id)
         ]
-        if len(known) < len(cluster.others[member.id]):
+        if len(known) < len(others):
             return
         for copy in self.backups.get(member.id, []):
             if copy.stable and copy.stable.incarnation.counter < min(known):

@@ -24,7 +24,8 @@ from sequencer.clients import (
     TableMeta,
     Verdict,
 )
-from sequencer.types import GENESIS_CHAIN, Ordered, SlotRecord
+from sequencer.configuration import after
+from sequencer.types import FOUNDERS, GENESIS_CHAIN, Configuration, Ordered, SlotRecord
 
 HEADER = Struct("<16sIIQ8s")  # client id, sequence, count, opened, digest
 _MIX = Struct("<IQQQ")
@@ -68,6 +69,7 @@ class Saved(NamedTuple):
     senders: dict[int, Ordered]
     digest: int
     changes: TableChanges
+    configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ class Snapshot:
     rows: Mapping[bytes, ClientRow]
     meta: TableMeta
     chunks: tuple[bytes, ...]
+    configuration: Configuration
 
 
 class StateMachine:
     """0 <= applied; `chain` = chain(applied - 1); `digest` is a function of the log below `applied`."""
 
-    __slots__ = ("applied", "chain", "digest", "senders", "table", "time_us")
+    __slots__ = ("applied", "chain", "configuration", "digest", "senders", "table", "time_us")
 
     table_class = ClientTable
 
@@ -99,6 +102,7 @@ class StateMachine:
         self.senders: dict[int, Ordered] = {}
         self.digest = 0
         self.table = self.table_class(bounds)
+        self.configuration = FOUNDERS
 
     def restore(
         self,
@@ -109,8 +113,10 @@ class StateMachine:
         digest: int,
         meta: TableMeta,
         rows: Mapping[bytes, ClientRow],
+        configuration: Configuration,
     ) -> None:
         """Become the state that a disk or a snapshot holds."""
+        self.configuration = configuration
         self.applied, self.chain, self.time_us, self.digest = applied, chain, time_us, digest
         self.senders = dict(senders)
         self.table = self.table_class.load(self.table.bounds, meta, rows)
@@ -123,8 +129,11 @@ class StateMachine:
             self.senders[entry.sender] = Ordered(entry.incarnation, entry.last_lsn)
         answers = []
         digest = self.digest
+        self.configuration = after(self.configuration, record)
+        if self.configuration.slot == slot:
+            digest = crc32(bytes(self.configuration.members) + self.configuration.info, digest)
         for request in record.requests:
-            for header in unpack_headers(request.frames[0]):
+            for header in unpack_headers(b"".join(request.frames[:1])):
                 verdict = self.judge(slot, header)
                 first = verdict.first_offset if isinstance(verdict, Applied | Repeated) else 0
                 code = _CODES[type(verdict)]
@@ -142,7 +151,15 @@ class StateMachine:
 
     def save(self) -> Saved:
         """What has changed since the last call, for the disk."""
-        return Saved(self.applied, self.chain, self.time_us, dict(self.senders), self.digest, self.table.take_changes())
+        return Saved(
+            self.applied,
+            self.chain,
+            self.time_us,
+            dict(self.senders),
+            self.digest,
+            self.table.take_changes(),
+            self.configuration,
+        )
 
     def snapshot(self, name: str, chunks: int) -> Snapshot:
         """The state as it stands, cut into `chunks` chunks (their bytes only name their place)."""
@@ -156,6 +173,7 @@ class StateMachine:
             dict(self.table.rows()),
             self.table.meta,
             tuple(f"{name}/{index}".encode() for index in range(chunks)),
+            self.configuration,
         )
 
     def open(self, snapshot: Snapshot) -> None:
@@ -168,4 +186,5 @@ class StateMachine:
             snapshot.digest,
             snapshot.meta,
             snapshot.rows,
+            snapshot.configuration,
         )

@@ -1,9 +1,11 @@
 """One simulated member: the core as a replica process runs it, and a shell that keeps the output's contract (D4)."""
 
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from sequencer.config import GroupConfig
 from sequencer.messages import (
     Message,
 )
@@ -50,8 +52,9 @@ DRAIN_US = 40  # from a frame's arrival to the step that takes it
 class Member:
     """A process (while `core` is set) and the disk it runs on."""
 
-    def __init__(self, cluster: "Cluster", number: int, disk: Disk, random: Random) -> None:
+    def __init__(self, cluster: "Cluster", number: int, disk: Disk, random: Random, config: GroupConfig) -> None:
         self.cluster = cluster
+        self.config = config  # what its file says
         self.id = number
         self.disk = disk
         self.random = random
@@ -84,6 +87,10 @@ class Member:
         """Slots that this member's state machine has applied."""
         return self.machine.applied
 
+    def uses(self, members: tuple[int, ...]) -> bool:
+        """It runs a view with these members (V12)."""
+        return self.core is not None and self.core.members == members
+
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
@@ -94,6 +101,7 @@ class Member:
         recovered = self.disk.recover()
         if recovered.stable is None:
             self.disk.format()
+            self.config = replace(self.config, members=cluster.operators.file_of(self.id))
         self.image = self.disk.log.copy()
         self.machine = self.disk.machine()
         self.inbox.clear()
@@ -105,7 +113,7 @@ class Member:
         core_random = Random(self.random.getrandbits(64))
         options = cluster.options
         now = cluster.now + self.clock_offset
-        self.core = options.core(cluster.config, self.id, recovered, core_random, now, storage, options.rules)
+        self.core = options.core(self.config, self.id, recovered, core_random, now, storage, options.rules)
         if cluster.trace:
             cluster.trace.line(
                 cluster.now,
@@ -277,7 +285,8 @@ class Member:
                 )
             answers += machine.apply(record)
             if cluster.order.delivered(self.id, record, machine.digest):
-                cluster.storage.committed(self.id, sequence.slot, sequence.chain)
+                view = self.disk.stable.view if self.disk.stable else None
+                cluster.storage.committed(self.id, sequence.slot, sequence.chain, view)
         self.writer.put(0, [machine.save()])
         if answers:
             cluster.answer(self, answers)
@@ -370,7 +379,7 @@ class Member:
         cluster.counts.snapshots += 1
         self.machine.open(snapshot)
         senders = tuple(sorted(snapshot.senders.items()))
-        self.receive(SnapshotOpened(snapshot.slot, snapshot.chain, snapshot.time_us, senders))
+        self.receive(SnapshotOpened(snapshot.slot, snapshot.chain, snapshot.time_us, senders, snapshot.configuration))
         self.receive(SnapshotMade(snapshot.name, snapshot.slot, snapshot.chain, len(snapshot.chunks)))
 
     def fill_disk(self) -> None:

@@ -25,6 +25,7 @@ SUMS = (
     "learners",
     "snapshots",
     "torn_disks",
+    "member_changes",
 )
 
 
@@ -114,13 +115,14 @@ def run_seed(seed: int, options: Options, trace: Trace | None = None) -> SeedRes
     counts = cluster.counts
     return SeedResult(
         seed,
-        len(cluster.members),
+        len(cluster.config.members),
         violation,
         cluster.digest.value,
         {
             "committed": cluster.order.end,
             "view_changes": cluster.view_changes,
             "steps": counts.steps,
+            "member_changes": len(cluster.order.changes),
             **{name: getattr(counts, name) for name in SUMS if hasattr(counts, name)},
         },
         tuple(sorted(cluster.rules)),

@@ -78,8 +78,8 @@ def show(value: object) -> str:
             return f"v{counter}.{proposer}"
         case View():
             return (
-                f"View({show(value.number)} ring={value.ring} source={value.source} base={value.base} "
-                f"learners={[learner.member for learner in value.learners]} {value.chain.hex()[:6]})"
+                f"View({show(value.number)} ring={value.ring} of={value.members} source={value.source} "
+                f"base={value.base} learners={[learner.member for learner in value.learners]} {value.chain.hex()[:6]})"
             )
         case Entry():
             return f"{value.sender}.{value.incarnation.counter}:{value.first_lsn}..{value.last_lsn}"

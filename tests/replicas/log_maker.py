@@ -63,7 +63,7 @@ class Log:
         numbered = []
         for one in requests:
             lsn = self._lsns[one.sender] = self._lsns.get(one.sender, 0) + 1
-            numbered.append(Request(one.sender, one.incarnation, lsn, one.frames, one.digest))
+            numbered.append(Request(one.sender, one.incarnation, lsn, one.frames, one.digest, one.change))
         entries = tuple(Entry(one.sender, one.incarnation, one.lsn, one.lsn, (one.digest,)) for one in numbered)
         chain = blake2b(self.chain + b"%d" % slot, digest_size=16).digest()
         sequence = Sequenced(VIEW, slot, 1_000 + 10 * slot if time_us is None else time_us, entries, chain)

@@ -12,6 +12,7 @@ from sequencer.types import (
     Identity,
     Incarnation,
     Learner,
+    MembersChange,
     Request,
     Sequence,
     SlotRecord,
@@ -29,26 +30,43 @@ incarnations = st.builds(Incarnation, u63, u64)
 identities = st.builds(Identity, incarnations, u64)
 frames = st.lists(st.binary(max_size=64), min_size=1, max_size=4).map(tuple)
 heards = st.integers(0, (1 << 64) - 1)
+configurations = st.sets(members, min_size=1, max_size=7).map(lambda ids: tuple(sorted(ids)))
+changes = st.builds(MembersChange, configurations, configurations, st.integers(-1, U63_MAX), st.binary(max_size=64))
 
 
 @st.composite
 def views(draw: st.DrawFn) -> View:
-    """A view whose ring and source are among its members."""
-    configured = tuple(sorted(draw(st.sets(members, min_size=1, max_size=7))))
+    """A view whose ring is among its members."""
+    configured = draw(configurations)
     ring = tuple(sorted(draw(st.sets(st.sampled_from(configured), min_size=1))))
     learners = tuple(Learner(member, draw(st.none() | identities)) for member in configured if member not in ring)
     back_offs = tuple(
         BackOff(member, draw(st.integers(0, 10))) for member in draw(st.sets(st.sampled_from(configured)))
     )
-    source = draw(st.sampled_from(configured))
-    return View(draw(numbers), ring, source, draw(u63), draw(chains), configured, learners, back_offs)
+    return View(
+        draw(numbers),
+        ring,
+        draw(members),
+        draw(u63),
+        draw(chains),
+        configured,
+        draw(configurations),
+        learners,
+        back_offs,
+    )
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     """A request with the digest of its frames."""
-    carried = draw(frames)
-    return Request(draw(members), draw(incarnations), draw(st.integers(1, U63_MAX)), carried, digest(carried))
+    change = draw(st.none() | changes)
+    carried = draw(frames) if change is None else ()
+    lsn = draw(st.integers(1, U63_MAX))
+    return Request(draw(members), draw(incarnations), lsn, carried, digest(carried, change), change)
+
+
+#: What a request carries: batches or a change.
+carriers = st.tuples(frames, st.none()) | st.tuples(st.just(()), changes)
 
 
 @st.composite
@@ -69,8 +87,8 @@ def records(draw: st.DrawFn) -> SlotRecord:
     for _ in range(draw(st.integers(0, 3))):
         sender, incarnation, first = draw(members), draw(incarnations), draw(st.integers(1, 1 << 40))
         run = [
-            Request(sender, incarnation, first + at, one, digest(one))
-            for at, one in enumerate(draw(st.lists(frames, min_size=1, max_size=3)))
+            Request(sender, incarnation, first + at, one, digest(one, change), change)
+            for at, (one, change) in enumerate(draw(st.lists(carriers, min_size=1, max_size=3)))
         ]
         digests = tuple(request.digest for request in run)
         entries.append(Entry(sender, incarnation, first, first + len(run) - 1, digests))
@@ -146,8 +164,8 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Token: st.builds(m.Token, numbers, u63, u63, u63, _sequences),
     m.Nack: nacks(),
     m.Retransmit: st.builds(m.Retransmit, numbers, _requests, _records),
-    m.Prepare: st.builds(m.Prepare, numbers, u64, vectors),
-    m.Promise: st.builds(m.Promise, numbers, numbers, u63, u63, chains, u63, vectors, heards),
+    m.Prepare: st.builds(m.Prepare, numbers, u64, vectors, st.booleans(), numbers),
+    m.Promise: st.builds(m.Promise, numbers, numbers, u63, u63, chains, u63, vectors, heards, *[configurations] * 3),
     m.Refused: st.builds(m.Refused, numbers, numbers),
     m.Healthy: st.builds(m.Healthy, numbers, views()),
     m.NewView: st.builds(m.NewView, views()),

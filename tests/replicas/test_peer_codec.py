@@ -15,7 +15,7 @@ from sequencer.output import Received
 from sequencer.types import NO_VIEW, Incarnation, Request
 from tests.replicas.nouns import MESSAGES, incarnations, u64
 
-CODEC = PeerCodec(ring=0, member=2, members=(1, 2, 3))
+CODEC = PeerCodec(ring=0, member=2)
 ENVELOPE = Envelope(0, 1, Incarnation(4, 99))
 STATUS = m.Status(NO_VIEW, False, NO_VIEW, 0, 0, -1, 0, 0, False, False)
 
@@ -68,7 +68,7 @@ def test_a_request_has_the_digest_of_what_came() -> None:
 @pytest.mark.parametrize("frames", [(b"abc", b"def"), (b"a",) * 9, ()], ids=["own frames", "joined", "none"])
 def test_requests_that_nobody_wants_are_left_out(frames: tuple[bytes, ...]) -> None:
     """The rest of a BROADCAST is read, and so are the requests of other messages: they were asked for."""
-    codec = PeerCodec(0, 2, (1, 2, 3), wants_requests=lambda: False)
+    codec = PeerCodec(0, 2, wants_requests=lambda: False)
     requests = (_request(*frames),) if frames else ()
     received = codec.decode(encode(ENVELOPE, 7, m.Broadcast(STATUS, requests)))
     assert received is not None
@@ -84,20 +84,19 @@ def test_own_frames_are_passed_over() -> None:
 
 
 def _header(**changes: Any) -> bytes:
-    fields = {"version": 1, "cluster": 7, "ring": 0, "sender": 1, "counter": 4, "nonce": 99, "type": 19} | changes
+    fields = {"version": 2, "cluster": 7, "ring": 0, "sender": 1, "counter": 4, "nonce": 99, "type": 19} | changes
     return dumps(list(fields.values()))
 
 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"version": 2}, UnsupportedVersion),
+        ({"version": 1}, UnsupportedVersion),
         ({"version": True}, UnsupportedVersion),
         ({"version": None}, UnsupportedVersion),
         ({"ring": 1}, WrongCluster),
         ({"ring": False}, WrongCluster),
         ({"cluster": -1}, BadFrame),
-        ({"cluster": 1 << 63, "sender": 9}, BadFrame),
         ({"sender": 0}, BadFrame),
         ({"sender": 64}, BadFrame),
         ({"counter": 1 << 63}, BadFrame),
@@ -170,4 +169,4 @@ def test_damaged_frames_raise_nothing_else(kind: type[m.Message], data: st.DataO
         received = CODEC.decode(frames)
     except RingcastError:
         return
-    assert received is None or received.sender in {1, 3}
+    assert received is None or received.sender != 2

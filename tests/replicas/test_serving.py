@@ -20,7 +20,7 @@ from tests.sequencer.builders import log
 
 VIEW = ViewNumber(3, 1)
 RECORDS = log(6)
-CODEC = PeerCodec(ring=0, member=2, members=(1, 2, 3))
+CODEC = PeerCodec(ring=0, member=2)
 
 
 def body(record: SlotRecord) -> bytes:

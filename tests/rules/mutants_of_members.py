@@ -9,7 +9,7 @@ from sequencer.messages import Fetch, Join, Joined, Known, Prepare, Read, ReadOk
 from sequencer.output import Received, SnapshotOpened, TrimAsked
 from sequencer.rules import Rules
 from sequencer.state import NEVER
-from sequencer.types import Identity, Incarnation, StableState, View, ViewNumber
+from sequencer.types import NO_VIEW, Identity, Incarnation, StableState, View, ViewNumber
 from tests.rules.doubles import gets_wrong
 
 # ---------------------------------------------------------------------- V0
@@ -57,16 +57,14 @@ class NeverRolledBack(Rules):
 
 @gets_wrong("V0 a new disk is an ordinary member")
 class TrustsNewDisk(Core):
-    def meet_cluster(self, sender: int, cluster: int, known: Identity | None) -> None:
-        self.stable = replace(self.stable, marks=self.stable.marks | {cluster})
-        super().meet_cluster(sender, cluster, known)
+    def meet_cluster(self, sender: int, cluster: int, joined: Joined) -> None:
+        self.meet_marked(cluster)
 
 
 @gets_wrong("V0 forgets its marks")
 class ForgetsMarks(Core):
-    def meet_cluster(self, sender: int, cluster: int, known: Identity | None) -> None:
-        self.stable = replace(self.stable, marks=frozenset())
-        super().meet_cluster(sender, cluster, known)
+    def meet_marked(self, cluster: int) -> None:
+        self.meet_cluster(self.me, cluster, Joined(View(NO_VIEW, (), 0, 0, b"", self.members, self.members), None))
 
 
 @gets_wrong("V0 takes frames of any cluster")

@@ -1,19 +1,20 @@
 """What A1-A10 forbid, one double each."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sequencer.core import Core
 from sequencer.messages import Broadcast, LsnRange, Nack, Status, Token
-from sequencer.quorum import quorum_end
+from sequencer.quorum import majority, quorum_end
 from sequencer.requests import RequestBuffer
 from sequencer.rules import Rules
-from sequencer.types import Entry, Incarnation, Ordered, Request, Sequence, View, ViewNumber
+from sequencer.types import Entry, Incarnation, MembersChange, Ordered, Request, Sequence, View, ViewNumber
 from sequencer.window import LogWindow
 from tests.rules.doubles import gets_wrong
 
 UNBOUNDED = 1 << 40
+Waits = Callable[[MembersChange], bool]
 
 
 class OtherBuffer(Core):
@@ -37,8 +38,8 @@ class NoResend(Core):
 
 @gets_wrong("A1 forgets a request once it is published")
 class ForgetsOwn(Core):
-    def submit(self, frames: tuple[bytes, ...]) -> None:
-        super().submit(frames)
+    def submit(self, frames: tuple[bytes, ...], change: MembersChange | None = None) -> None:
+        super().submit(frames, change)
         self.own.delivered(self.own.newest_lsn)
 
 
@@ -55,7 +56,9 @@ class AnyLsn(Rules):
 
 
 class _AnyOrderBuffer(RequestBuffer):
-    def eligible(self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int) -> list[list[Request]]:
+    def eligible(
+        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Waits
+    ) -> list[list[Request]]:
         return [[known.by_lsn[min(known.by_lsn)]] for known in self._senders.values() if known.by_lsn]
 
 
@@ -100,8 +103,10 @@ class AnyContent(OtherBuffer):
 
 
 class _OneAtATimeBuffer(RequestBuffer):
-    def eligible(self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int) -> list[list[Request]]:
-        return super().eligible(senders, 1, bytes_max)
+    def eligible(
+        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Waits
+    ) -> list[list[Request]]:
+        return super().eligible(senders, 1, bytes_max, waits)
 
 
 @gets_wrong("A3 one request a visit")
@@ -156,7 +161,7 @@ class RingOnly(Core):
         view = self.installed
         if view is not None and self.takes_part:
             self.acked[self.me] = self.acknowledged()
-            end = quorum_end({m: self.acked.get(m, 0) for m in view.ring}, self.members, self.config.quorum)
+            end = quorum_end({m: self.acked.get(m, 0) for m in view.ring}, self.members, majority(self.members))
             self.commit = max(self.commit, min(end, self.stored))
         self.deliver()
 
@@ -305,8 +310,10 @@ class NoRoomLimit(Core):
 
 
 class _UncappedBuffer(RequestBuffer):
-    def eligible(self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int) -> list[list[Request]]:
-        return super().eligible(senders, UNBOUNDED, UNBOUNDED)
+    def eligible(
+        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Waits
+    ) -> list[list[Request]]:
+        return super().eligible(senders, UNBOUNDED, UNBOUNDED, waits)
 
 
 @gets_wrong("A9 slots of any size")

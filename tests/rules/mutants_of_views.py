@@ -238,9 +238,7 @@ class SmallRing(Core):
         source = proposal.promises[choose_source(proposal.promises, self.rules)]
         near = self.config.catch_up_limit_slots
         proposal.promises = {m: p for m, p in proposal.promises.items() if source.end - p.end <= near}
-        config, self.config = self.config, replace(self.config, members=self.members[:1])
         super().announce(proposal)
-        self.config = config
 
 
 # ---------------------------------------------------------------------- V7, V8

@@ -9,12 +9,14 @@ from sequencer.messages import Broadcast, Join, Known, NewView, Prepare, Promise
 from sequencer.messages import Known as KnownRow
 from sequencer.quorum import bits
 from sequencer.types import (
+    FOUNDED,
     GENESIS_CHAIN,
     NO_VIEW,
     Entry,
     Identity,
     Incarnation,
     Learner,
+    MembersChange,
     Request,
     SlotRecord,
     StableState,
@@ -51,6 +53,14 @@ def vector(*members: int, counter: int = 1) -> Vector:
 def config(members: int = 3, **limits: Any) -> GroupConfig:
     """A group of members 1..n."""
     return GroupConfig(tuple(range(1, members + 1)), **limits)
+
+
+def change_request(
+    sender: int, lsn: int, old: tuple[int, ...], new: tuple[int, ...], since: int = FOUNDED, info: bytes = b""
+) -> Request:
+    """A request that asks for other members."""
+    change = MembersChange(old, new, since, info)
+    return Request(sender, incarnation(sender), lsn, (), digest((), change), change)
 
 
 def request(sender: int, lsn: int, payload: bytes = b"", of: Incarnation | None = None) -> Request:
@@ -121,7 +131,7 @@ def view(
     ids = tuple(range(1, members + 1))
     named = {member: identity(member) for member in ids if member not in ring} | (learners or {})
     listed = tuple(Learner(member, who) for member, who in sorted(named.items()))
-    return View(ViewNumber(counter, proposer), ring, source, len(base), end_chain(base), ids, listed)
+    return View(ViewNumber(counter, proposer), ring, source, len(base), end_chain(base), ids, ids, listed)
 
 
 def stable(member: int, installed: View | None = None, **changes: object) -> StableState:
@@ -184,9 +194,13 @@ def promise(
     first: int = 0,
     heard: int = bits(range(1, 8)),
     commit: int = 0,
+    members: tuple[int, ...] = (1, 2, 3),
+    log_members: tuple[int, ...] = (),
 ) -> Promise:
     """A PROMISE of a member whose log is `records`."""
-    return Promise(number, log_view, first, len(records), end_chain(records), commit, known, heard)
+    before = log_members or members
+    chain = end_chain(records)
+    return Promise(number, log_view, first, len(records), chain, commit, known, heard, before, members, before)
 
 
 def join(member: int, end: int = 0, promised: ViewNumber = NO_VIEW, *, wiped: bool = False, disk: int = 0) -> Join:

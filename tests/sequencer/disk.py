@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sequencer.configuration import after
 from sequencer.output import (
     AppendRecord,
     CutLog,
@@ -17,23 +18,34 @@ from sequencer.output import (
     TrimLog,
     UseSnapshot,
 )
-from sequencer.types import GENESIS_CHAIN, DamagedRun, Ordered, Recovered, SlotRecord, StableState
+from sequencer.types import (
+    FOUNDERS,
+    GENESIS_CHAIN,
+    Configuration,
+    DamagedRun,
+    Ordered,
+    Recovered,
+    SlotRecord,
+    StableState,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the state machines' rows say: the position and the A2 table there."""
+    """What the state machines' rows say: the position, the A2 table and the configuration there."""
 
     applied: int = 0
     chain: bytes = GENESIS_CHAIN
     time_us: int = 0
+    configuration: Configuration = FOUNDERS
     senders: Mapping[int, Ordered] = field(default_factory=dict)
 
     def after(self, record: SlotRecord) -> "State":
         """The state behind one more slot."""
         ordered = {entry.sender: Ordered(entry.incarnation, entry.last_lsn) for entry in record.sequence.entries}
         sequence = record.sequence
-        return State(sequence.slot + 1, sequence.chain, sequence.time_us, {**self.senders, **ordered})
+        members = after(self.configuration, record)
+        return State(sequence.slot + 1, sequence.chain, sequence.time_us, members, {**self.senders, **ordered})
 
 
 class Snapshot(NamedTuple):
@@ -140,6 +152,7 @@ class Disk:
             time_us=self.state.time_us,
             commit=max(self.commit, self.state.applied),
             senders=dict(self.state.senders),
+            configuration=self.state.configuration,
             tail=() if runs else tuple(self.records[slot] for slot in range(self.state.applied, self.end)),
             damage=tuple(runs),
         )

@@ -1,12 +1,13 @@
 """Real cores on a loopback wire in virtual time: frames are dropped, held and released; disks sync in each turn."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sequencer.config import GroupConfig
 from sequencer.core import Core
 from sequencer.messages import Chains, Message, Records, Retransmit, SnapshotChunk
-from sequencer.output import PeerFound, PeerLost, Received, Send, Serve, ServeChunk, ServeRecords
+from sequencer.output import ChangeMembersAsked, PeerFound, PeerLost, Received, Send, Serve, ServeChunk, ServeRecords
 from sequencer.rules import Rules
 from tests.sequencer.builders import MS
 from tests.sequencer.disk import World
@@ -31,6 +32,7 @@ class Group:
 
     def __init__(self, members: int = 3, *, rules: type[Rules] = Rules, core: type[Core] = Core, **limits: Any) -> None:
         self.world = World()
+        self._rules, self._core = rules, core
         self.config = GroupConfig(tuple(range(1, members + 1)), **limits)
         self.hosts = {
             member: Host(self.world, self.config, member, rules=rules, core=core) for member in self.config.members
@@ -88,12 +90,45 @@ class Group:
                 if host.member != member:
                     host.step(PeerFound(member))
 
+    def enter(self, member: int, *file: int) -> None:
+        """A newcomer with a new disk, whose file names these members and itself (V12); it starts."""
+        config = replace(self.config, members=tuple(sorted({*file, member})))
+        self.hosts[member] = Host(self.world, config, member, rules=self._rules, core=self._core)
+        self._seen[member] = self._served[member] = 0
+        self.start(member)
+
+    def change(self, at: int, *new: int) -> str:
+        """Ask a member for a configuration; why it refuses, or ""."""
+        facts = self.hosts[at].step(ChangeMembersAsked(new, b"addresses")).facts
+        return next(
+            str(fact.fields.get("why", "")) for fact in facts if fact.name in ("change_asked", "change_refused")
+        )
+
+    def wish(self, at: int, *new: int) -> None:
+        """Ask again and again until it is not refused any more."""
+        answers = ["not asked yet"]
+
+        def taken() -> bool:
+            if answers[-1]:
+                answers.append(self.change(at, *new))
+            return not answers[-1]
+
+        self.run_until(taken)
+
+    def uses_all(self, *members: int) -> tuple[int, ...]:
+        """The configuration of the one view that these run; empty if they do not."""
+        return self.hosts[members[0]].running.members if self.runs(*members) else ()
+
+    def uses(self, *members: int) -> bool:
+        """Do all these members run one view of just these?"""
+        return self.uses_all(*members) == members
+
     # ------------------------------------------------------------------ time
 
     def post(self, sender: int, send: Send) -> None:
         """Put a frame on the wire to each receiver."""
         frame = Received(send.cluster, sender, self.hosts[sender].running.stable.incarnation, send.message)
-        receivers = [send.to] if send.to is not None else [m for m in self.config.members if m != sender]
+        receivers = [send.to] if send.to is not None else [m for m in self.hosts if m != sender]
         for to in receivers:
             assert to != sender, f"member {sender} sent {send.message} to itself"
             if any(rule(sender, to, send.message) for rule in self.drops):
@@ -186,7 +221,7 @@ class Group:
     @staticmethod
     def payloads(host: Host) -> set[bytes]:
         """The payloads that a member has delivered."""
-        return {request.frames[1] for record in host.delivered for request in record.requests}
+        return {request.frames[1] for record in host.delivered for request in record.requests if not request.change}
 
     def holder(self) -> int:
         """The member that holds the token; 0 while it is on its way."""

@@ -161,7 +161,8 @@ class Host:
         events: list[Event] = [Persisted(ticket)] if ticket else []
         for name in opened:
             self.state = state = self.disk.state
-            events.append(SnapshotOpened(state.applied, state.chain, state.time_us, tuple(state.senders.items())))
+            senders = tuple(state.senders.items())
+            events.append(SnapshotOpened(state.applied, state.chain, state.time_us, senders, state.configuration))
             assert name in self.world.snapshots
         return self.step(*events)
 

@@ -12,9 +12,13 @@ from sequencer.types import GENESIS_CHAIN, ViewNumber
 EVERYONE = bits(range(1, 8))
 
 
-def says(end: int, counter: int = 1, *, first: int = 0, heard: int = EVERYONE) -> Promise:
+def says(
+    end: int, counter: int = 1, *, first: int = 0, heard: int = EVERYONE, members: tuple[int, ...] = tuple(range(1, 8))
+) -> Promise:
     """A promise of a log of view `counter` with slots [first, end)."""
-    return Promise(ViewNumber(9, 1), ViewNumber(counter, 1), first, end, GENESIS_CHAIN, 0, (), heard)
+    return Promise(
+        ViewNumber(9, 1), ViewNumber(counter, 1), first, end, GENESIS_CHAIN, 0, (), heard, members, members, members
+    )
 
 
 def ring(

@@ -4,11 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sequencer.requests import Gap, OwnRequests, RequestBuffer
-from sequencer.types import GENESIS_CHAIN, Ordered, Request
+from sequencer.types import GENESIS_CHAIN, MembersChange, Ordered, Request
 from tests.sequencer.builders import FIRST_VIEW, entries, incarnation, record, request
 
 OLD, NEW = incarnation(2, 1), incarnation(2, 2)
 PLENTY = 1 << 30
+
+
+def never(change: MembersChange) -> bool:
+    """No change of members has to wait."""
+    return False
 
 
 def lsns(runs: list[list[Request]]) -> list[list[tuple[int, int]]]:
@@ -66,21 +71,21 @@ def test_find_wants_all_requests_of_an_entry_with_their_digests() -> None:
 def test_eligible_runs_are_contiguous_and_begin_behind_what_is_ordered() -> None:
     """A2: one run a sender, in the order of their ids."""
     buffer = holding(*(request(3, lsn) for lsn in (1, 2, 4)), *(request(2, lsn) for lsn in (2, 3)), request(1, 1))
-    assert lsns(buffer.eligible({}, 9, PLENTY)) == [[(1, 1)], [(3, 1), (3, 2)]]
+    assert lsns(buffer.eligible({}, 9, PLENTY, never)) == [[(1, 1)], [(3, 1), (3, 2)]]
     table = {2: Ordered(OLD, 1), 1: Ordered(incarnation(1, 2), 4)}
-    assert lsns(buffer.eligible(table, 9, PLENTY)) == [[(2, 2), (2, 3)], [(3, 1), (3, 2)]]
-    assert not holding(request(2, 2)).eligible({}, 9, PLENTY)
-    assert not holding(request(2, 1)).eligible({2: Ordered(NEW, 1)}, 9, PLENTY)
-    assert not RequestBuffer(8).eligible({}, 9, PLENTY)
+    assert lsns(buffer.eligible(table, 9, PLENTY, never)) == [[(2, 2), (2, 3)], [(3, 1), (3, 2)]]
+    assert not holding(request(2, 2)).eligible({}, 9, PLENTY, never)
+    assert not holding(request(2, 1)).eligible({2: Ordered(NEW, 1)}, 9, PLENTY, never)
+    assert not RequestBuffer(8).eligible({}, 9, PLENTY, never)
 
 
 def test_eligible_obeys_the_caps_but_takes_at_least_one() -> None:
     """A9: requests and bytes per slot."""
     buffer = holding(*(request(1, lsn) for lsn in (1, 2, 3)), request(2, 1))
     size = request(1, 1).size
-    assert lsns(buffer.eligible({}, 2, PLENTY)) == [[(1, 1), (1, 2)]]
-    assert lsns(buffer.eligible({}, 9, 2 * size)) == [[(1, 1), (1, 2)]]
-    assert lsns(buffer.eligible({}, 9, 1)) == [[(1, 1)]]
+    assert lsns(buffer.eligible({}, 2, PLENTY, never)) == [[(1, 1), (1, 2)]]
+    assert lsns(buffer.eligible({}, 9, 2 * size, never)) == [[(1, 1), (1, 2)]]
+    assert lsns(buffer.eligible({}, 9, 1, never)) == [[(1, 1)]]
 
 
 def test_a_slot_takes_its_requests_out_and_drops_older_incarnations() -> None:
@@ -89,7 +94,7 @@ def test_a_slot_takes_its_requests_out_and_drops_older_incarnations() -> None:
     buffer = holding(request(2, 1, of=OLD), request(3, 1), request(3, 2))
     buffer.ordered(slot)
     assert buffer.senders() == ((3, incarnation(3)),)
-    assert lsns(buffer.eligible({3: Ordered(incarnation(3), 1)}, 9, PLENTY)) == [[(3, 2)]]
+    assert lsns(buffer.eligible({3: Ordered(incarnation(3), 1)}, 9, PLENTY, never)) == [[(3, 2)]]
     newer = holding(request(2, 1, b"newest", incarnation(2, 3)))
     newer.ordered(slot)
     assert newer.get(2, incarnation(2, 3), 1) is not None
@@ -123,7 +128,7 @@ def test_whatever_the_arrival_order_all_is_sequenced_in_order(arrival: list[int]
     for lsn in arrival:
         last = Ordered(OLD, ordered[-1]) if ordered else None
         buffer.add(request(2, lsn), last)
-        while runs := buffer.eligible({2: last} if last else {}, cap, PLENTY):
+        while runs := buffer.eligible({2: last} if last else {}, cap, PLENTY, never):
             (run,) = runs
             ordered += [one.lsn for one in run]
             last = Ordered(OLD, ordered[-1])

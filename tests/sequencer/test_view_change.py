@@ -112,13 +112,13 @@ def test_an_announcement_cannot_be_refused_or_deposed_any_more() -> None:
     assert member.proposal() is not None
 
 
-def test_vectors_of_strangers_are_not_kept() -> None:
-    """V0: configured members only."""
+def test_vectors_of_strangers_are_kept() -> None:
+    """V0, V12: they may be members of a configuration that is not known here yet."""
     member = bench(1, installed=view(1))
     own = member.running.stable
     itself = Known(1, Identity(own.incarnation, own.storage))
     member.hear(3, Prepare(ViewNumber(5, 3), 0, (itself, Known(2, identity(2)), Known(60, identity(60)))))
-    assert set(member.running.stable.known) == {2, 3}
+    assert set(member.running.stable.known) == {2, 3, 60}
     one(member.settle(), Promise, to=3)
 
 
@@ -188,3 +188,15 @@ def test_statuses_say_what_was_promised() -> None:
     member.hear(2, prepare(ViewNumber(50, 2)))
     one(member.settle(), Promise, to=2)
     assert matching(member.wait(60), Broadcast)[-1].status.promised == ViewNumber(50, 2)
+
+
+def test_a_promise_that_says_that_nobody_counts_completes_nothing() -> None:
+    """V0: it names newer incarnations of the proposer and of its own sender."""
+    member = running(1)
+    member.hear(3, ack(member.number, runs=False), of_counter=2)
+    asked = matching([*member.settle(), *member.wait(1)], Prepare, to=2)[0]
+    newer = (Known(1, identity(1, 99)), Known(2, identity(2, 99)))
+    member.hear(2, promise(asked.number, member.number, (), *newer))
+    member.settle()
+    assert member.asks_restart()
+    assert not matching(member.sends, NewView)

@@ -3,8 +3,10 @@
 Each is a test double that overrides one decision: most stand in `tests/rules`, beside the test of their rule; those
 that are not the core's (the client table, the disk) stand here. `seeds` is the stated number of seeds within which a
 mutation must be caught, counted from 1; `kept` is the first that catches it, under the options that steer towards it.
-Two are scripted in `tests/rules` instead, for they need one order of events that is too rare at random: "V5 by length
-alone" (not in 300 steered seeds) and "C1 fetch from a member of another view" (not in 158 seeds of five members).
+Some are scripted in `tests/rules` instead, for they need one order of events that is too rare at random: "V5 by length
+alone" (not in 300 steered seeds), "C1 fetch from a member of another view" (not in 158 seeds of five members), "V12
+counts against its own old configuration" (not in 60 long seeds with partitions), "V12 changes in a view that no quorum
+has installed" (not in 80 seeds of four members), "V12 keeps a change that was cut" (not in 100 seeds).
 """
 
 from collections.abc import Mapping
@@ -58,6 +60,7 @@ class BareSnapshots(StateMachine):
             {},
             whole.meta,
             whole.chunks,
+            whole.configuration,
         )
 
 
@@ -107,7 +110,7 @@ class Mutation:
 
     def options(self, *, mutated: bool) -> Options:
         """The options of a run, with or without the mutation."""
-        settings = dict(self.settings)
+        settings = {"member_changes": 0.0} | dict(self.settings)
         if not mutated:
             for name in ("disk", "rules"):
                 settings.pop(name, None)
@@ -154,6 +157,8 @@ IDLE: dict[str, Any] = {
 }
 PARTED = {"weights": {"split": 60, "isolate_holder": 60, "one_way": 40}, "think_ms": 30}
 SNAPSHOTS = {"config": {"retention_grace_ms": 50}}
+CHANGING: dict[str, Any] = {"member_changes": 1.0}
+RESTARTS: dict[str, Any] = {"members": 2, "weights": {"crash_all": 30, "crash": 20}, **CHANGING}
 MUTATIONS = (
     Mutation("A2 any order when sequencing", 100, 1, SequencesAnyLsn, {"rules": AnyLsn()}),
     Mutation("A3 sequences without the prefix", 100, 4),
@@ -182,6 +187,13 @@ MUTATIONS = (
     Mutation("V8 creates again after a restart", 300, 4, settings={**IDLE, "plan": quick_restarts}),
     Mutation("V8 creates again on a repeated NEW_VIEW", 300, 3, settings=IDLE),
     Mutation("C1 snapshot with stable state", 300, 4, settings=SNAPSHOTS),
+    Mutation("V12 two changes at once", 300, 43, settings={"members": 5, **CHANGING}),
+    Mutation("V12 counts the new members only", 100, 4, settings={"members": 5, **CHANGING}),
+    Mutation("V12 announces its own configuration", 100, 1, settings=CHANGING),
+    Mutation("V12 promises with the members of its view", 100, 1, settings=CHANGING),
+    Mutation("V12 counts ACKs against the next configuration", 100, 1, settings=CHANGING),
+    Mutation("V12 never uses a change", 100, 1, settings=CHANGING),
+    Mutation("V12 lets the removed depose", 300, 3, settings=RESTARTS),
     Mutation("K1 dedupe", 100, 1, settings={"disk": ForgetfulDisk}),
     Mutation("K1 table not in the snapshot", 300, 4, settings={"disk": BareSnapshotDisk, **SNAPSHOTS}),
     Mutation("K1 horizon", 300, 1, settings={"disk": NoHorizonDisk, "bounds": ClientBounds(2, 8), "clients": 3}),

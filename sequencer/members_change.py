@@ -1,0 +1,67 @@
+"""V12: a change of members, from an operator's wish to the view that uses it."""
+
+from sequencer.config import MEMBERS_MAX, MS
+from sequencer.configuration import is_one_step
+from sequencer.membership import FRESH_JOINS, Membership
+from sequencer.output import ChangeMembersAsked
+from sequencer.quorum import majority
+from sequencer.types import MembersChange
+
+MEMBER_MAX = 63  # ids are bits of a set (GroupConfig)
+INFO_BYTES_MAX = 1 << 16
+
+
+class ChangeOfMembers(Membership):
+    """Who may be asked for; the view change that follows."""
+
+    def on_change_asked(self, event: ChangeMembersAsked) -> None:
+        """V12: order the change, or say why not."""
+        why = self.refuses_change(event.new, event.info)
+        if why:
+            self.tell("change_refused", members=event.new, why=why)
+            return
+        self.rule("V12")
+        change = MembersChange(self.next_members, event.new, self.window.configuration.slot, event.info)
+        self.tell("change_asked", members=event.new, since=change.since)
+        self.submit((), change)
+
+    def refuses_change(self, new: tuple[int, ...], info: bytes) -> str:
+        """V12: one word or two, empty if the change may be ordered."""
+        view = self.installed
+        if view is None or not self.in_quorum() or self.leaving:
+            return "not serving"
+        if self.own.asks_change() or not self.may_change_members(view):
+            return "another change is under way, or a quorum has not installed the view yet"
+        if not 1 <= len(new) <= MEMBERS_MAX:
+            return f"1 to {MEMBERS_MAX} members"
+        if not is_one_step(self.next_members, new) or not 1 <= new[0] <= new[-1] <= MEMBER_MAX:
+            return "one member at a time"
+        if len(info) > INFO_BYTES_MAX:
+            return "info too large"
+        if not all(self.has_joined(member) for member in new if member not in self.next_members):
+            return "the new member is not heard"
+        if not self.keeps_quorum(new):
+            return "too few of the new members are heard"
+        return ""
+
+    def has_joined(self, member: int) -> bool:
+        """It is up, and bound to this cluster: the view that makes it a member can name its disk (V0)."""
+        peer = self.peer(member)
+        fresh = self.now_us - peer.join_us < FRESH_JOINS * self.config.join_interval_ms * MS
+        return fresh and peer.join is not None and peer.join_cluster == self.stable.cluster
+
+    def keeps_quorum(self, new: tuple[int, ...]) -> bool:
+        """A newcomer has nothing yet and counts for nobody: a dead member is removed before its replacement is added.
+
+        A single member has nobody else: it must wait for the second one in any case.
+        """
+        return self.members == (self.me,) or self.hears_able(new, majority(new))
+
+    def consider_change(self) -> None:
+        """V12: the log holds a committed change: the first ring member makes the view that uses it, as for V9."""
+        members, slot, _ = self.window.configuration
+        if not members or members == self.members or self.commit <= slot:
+            return
+        if self.view_to_change() is not None and self.hears_quorum():
+            self.rule("V12")
+            self.propose()
