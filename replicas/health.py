@@ -138,7 +138,7 @@ class HealthServer:
 
     def _ready(self) -> tuple[int, bytes, str]:
         shell = self._shell()
-        trouble = shell.trouble()
+        trouble = shell.unready()
         answer = {
             "ready": trouble is None,
             "state": shell.state,

@@ -150,6 +150,19 @@ async def test_a_woken_process_takes_its_input_before_its_timers(shell: Shell, m
     assert shell.trouble() is None
 
 
+async def test_a_view_change_turns_no_client_away(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes meanwhile is published in the new view (V10); without one for longer there is no quorum."""
+    monkeypatch.setattr(shells, "trouble_of", lambda *_, **__: NotReady(replica=1, state="catching up"))
+    assert shell.unready() is not None
+    assert shell.trouble() is None
+    clock = shells.now_us
+    with monkeypatch.context() as later:
+        later.setattr(shells, "now_us", lambda: clock() + shells.VIEW_CHANGE_US)
+        assert shell.trouble() is not None
+    shell.leaving = True
+    assert shell.trouble() is not None
+
+
 async def test_a_failed_step_ends_the_process(opener: Opener, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Output:
         raise ValueError("our bug")
