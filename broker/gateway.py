@@ -27,7 +27,6 @@ from ringcast.errors import (
     Refused,
     RingcastError,
     TooLarge,
-    Unavailable,
     UnsupportedVersion,
     WrongCluster,
 )
@@ -125,7 +124,7 @@ class Gateway:
     """Serves clients on a bound ROUTER. `counters`: frames by kind, `dropped`, `refused`, `cut`, `expired` ...
 
     The shell calls `delivered` after each delivery, `leave` when it stops, `abandon` when verdicts of pending batches
-    can't come here any more (a snapshot replaced the log), and `close`.
+    can't come here any more (a snapshot replaced the log), and `close`. What waits while there is trouble is abandoned.
     """
 
     def __init__(
@@ -176,8 +175,8 @@ class Gateway:
         """Is this batch pending here?"""
         return self.intake.waits_for(client, sequence)
 
-    def abandon(self, error: Unavailable) -> None:
-        """The verdicts of what is pending will not be seen here: its clients ask another replica (K2)."""
+    def abandon(self, error: RingcastError) -> None:
+        """The verdicts of what is pending may not be seen here: its clients ask another replica (K2)."""
         for account, sequence in self.intake.abandon():
             if not account.closed:
                 self._refuse(account, account.client, sequence, error)
@@ -390,7 +389,11 @@ class Gateway:
             if connection.silent_ticks > SILENT_TICKS_MAX:
                 self.counters["expired"] += 1
                 self._drop(connection)
-        self._submit()
+        trouble = self._replica.trouble()
+        if trouble is None:
+            self._submit()
+        elif not self._leaving:
+            self.abandon(trouble)  # who waits is told, and need not ask
 
 
 @lru_cache(maxsize=8_192)

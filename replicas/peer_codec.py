@@ -73,6 +73,7 @@ class StoredRecords(NamedTuple):
     bodies: tuple[bytes, ...]
     repair: bool
     more: bool
+    committed: int
 
 
 class StoredRetransmit(NamedTuple):
@@ -117,12 +118,16 @@ def _pack_retransmit(message: m.Retransmit, payload: Payload) -> tuple[Plain, ..
     return (message.view, pack_requests(message.requests, payload), pack_records(message.records, payload))
 
 
+def _records_head(message: m.Records | StoredRecords) -> tuple[Plain, ...]:
+    return (message.view, message.first, message.repair, message.more, message.committed)
+
+
 def _pack_records(message: m.Records, payload: Payload) -> tuple[Plain, ...]:
-    return (message.view, message.first, message.repair, message.more, pack_records(message.records, payload))
+    return (*_records_head(message), pack_records(message.records, payload))
 
 
 def _pack_stored_records(message: StoredRecords, payload: Payload) -> tuple[Plain, ...]:
-    return (message.view, message.first, message.repair, message.more, pack_bodies(message.bodies, payload))
+    return (*_records_head(message), pack_bodies(message.bodies, payload))
 
 
 def _pack_stored_retransmit(message: StoredRetransmit, payload: Payload) -> tuple[Plain, ...]:
@@ -277,13 +282,14 @@ def _read_fetch(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Fetch:
 
 
 def _read_records(fields: tuple[Any, ...], frames: PayloadReader) -> m.Records:
-    view, first, repair, more, records = array("RECORDS", fields, 5)
+    view, first, repair, more, committed, records = array("RECORDS", fields, 6)
     return m.Records(
         read_number(view),
         number("a slot", first),
         frames.records(records),
         flag("repair", repair),
         flag("more", more),
+        number("committed", committed),
     )
 
 

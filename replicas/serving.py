@@ -86,8 +86,9 @@ class Serving:
         bodies = tuple(body for _, body, _ in store.read_range(first, end, bytes_max))
         if serve.retransmit:
             return StoredRetransmit(serve.view, bodies) if bodies else None
-        more = bool(bodies) and first + len(bodies) < end and sum(map(len, bodies)) < left
-        return StoredRecords(serve.view, first, bodies, serve.repair, more)
+        after = first + len(bodies)
+        more = bool(bodies) and after < end and sum(map(len, bodies)) < left
+        return StoredRecords(serve.view, first, bodies, serve.repair, more, 0 if serve.repair else after)
 
     def _chunk(self, serve: o.ServeChunk) -> m.Message:
         data = self._store.read_chunk(serve.snapshot, serve.index)

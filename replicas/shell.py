@@ -38,7 +38,7 @@ from store.snapshot import check_chunk
 
 #: A timer that comes so late finds a process that was stopped or starved: input first (V1).
 LATE_US = 100_000
-#: A view change that takes longer has no quorum.
+#: A view change that takes longer has no quorum here.
 VIEW_CHANGE_US = 600_000
 #: What libzmq's own thread gets to hand over what waits in the kernel's buffers.
 CATCH_UP_S = 0.03
@@ -74,7 +74,7 @@ class Shell:
         self._turn_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_us = 1 << 62
-        self._ran_us = -VIEW_CHANGE_US  # when it last ran a view
+        self._served_us = -VIEW_CHANGE_US  # when a question of the gateway last found no trouble
         self._catching_up = False
         self._stopped = False
         self._machine: Machine | None = None
@@ -192,8 +192,6 @@ class Shell:
         events, self._events = self._events, []
         self._submitted_bytes = 0
         output = self.core.step(now, wall_us(), events)
-        if self.core.runs:
-            self._ran_us = now
         self.counters["steps"] += 1
         for send in output.sends:  # none of them depends on what this step persists (D4), and a peer may sync meanwhile
             self._send(send)
@@ -337,16 +335,12 @@ class Shell:
         return trouble_of(self.core, leaving=self.leaving)
 
     def trouble(self) -> RingcastError | None:
-        """Why nothing is taken in here now, else None.
-
-        A view change is no reason: what comes meanwhile is published in the new view (V10), and a client that went to
-        another replica would only meet it there too.
-        """
-        found = self.unready()
-        changing = self.core.takes_part and not self.core.disk_full and not self.leaving
-        if found is not None and changing and now_us() - self._ran_us < VIEW_CHANGE_US:
-            return None
-        return found
+        """Why nothing is taken in here now; a view change is no reason: V10 publishes what comes meanwhile."""
+        found, now = self.unready(), now_us()
+        if found is None:
+            self._served_us = now
+        changes = now - self._served_us < VIEW_CHANGE_US and self.core.takes_part
+        return None if changes and not (self.core.disk_full or self.leaving) else found
 
     def room(self) -> int:
         """Bytes that may be submitted, less what waits for the next step."""

@@ -39,6 +39,7 @@ class Installation(Retransmission):
 
     fetch_attempt = 0
     feeder = 0  # who sent the newest records or chunk of this install while more are missing, else 0
+    fetched_commit = 0  # committed slots of this install's records, stored or not
     fetched_us = 0  # last time an install made progress (V1: view_timeout restarts with it)
     staging: _Staging | None = None
     snapshot: SnapshotMade | None = None  # the newest of our own
@@ -79,7 +80,7 @@ class Installation(Retransmission):
         self.save_stable(promised=view.number, announced=view)
         self.stop_view()
         self.installing = view
-        self.fetch_attempt = self.feeder = 0
+        self.fetch_attempt = self.feeder = self.fetched_commit = 0
         self.fetched_us = self.now_us
         if self.staging is not None and self.staging.view != view.number:
             self.staging = None
@@ -198,10 +199,18 @@ class Installation(Retransmission):
         if taken:
             self.rule("C1")
             self.feeder, self.fetched_us = sender, self.now_us
+            committed = self.rules.fetched_commit(message.committed, self.window.end)
+            self.fetched_commit = max(self.fetched_commit, committed)
             if message.more:
                 self.set_timer("fetch", self.config.fetch_interval_ms)
             else:
                 self.continue_install()
+
+    def advance_commit(self) -> None:
+        """C1: what is fetched and committed is delivered while the rest comes: memory holds a window, not the log."""
+        if self.installing is not None and not self.damage:
+            self.commit = max(self.commit, min(self.fetched_commit, self.counted_end))
+        super().advance_commit()
 
     def on_chains(self, sender: int, message: Chains) -> None:
         """V7: cut from the first slot whose chain differs, then ask again."""
@@ -286,7 +295,7 @@ class Installation(Retransmission):
         if self.window.chain(first - 1) == message.chain:
             records = self.window.records(first, end, self.config.retransmit_bytes_max)
             if records:
-                self.send(sender, Records(message.view, first, records))
+                self.send(sender, Records(message.view, first, records, committed=self.commit))
             return
         lowest = max(self.window.base - 1, first - CHAINS_MAX, 0)
         chains = tuple(chain for slot in range(lowest, first) if (chain := self.window.chain(slot)) is not None)

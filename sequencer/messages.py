@@ -167,7 +167,8 @@ class Fetch:
 class Records:
     """Contiguous records from `first` on; empty only if the fetcher's first slot is the sender's end.
 
-    `more`: the next ones are on their way already, so the fetcher need not ask for them.
+    `more`: the next ones are on their way already, so the fetcher need not ask for them. `committed`: the sender knows
+    that every slot below it is.
     """
 
     view: ViewNumber
@@ -175,6 +176,7 @@ class Records:
     records: tuple[SlotRecord, ...]
     repair: bool = False
     more: bool = False
+    committed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

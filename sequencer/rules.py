@@ -155,6 +155,10 @@ class Rules:
         """C1: below the base, log records are taken only while installing that very view."""
         return sent_in == installing
 
+    def fetched_commit(self, committed: int, end: int) -> int:
+        """C1: what is committed at who serves is so here as far as its records link: one chain, one log (A10)."""
+        return min(committed, end)
+
     def may_use_snapshot(self, asked_in: ViewNumber, state: StableState) -> bool:
         """C1: refused if the receiver has promised higher since it asked."""
         return state.promised <= asked_in

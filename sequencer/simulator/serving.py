@@ -26,4 +26,4 @@ def answer(serve: Serve, log: Log, disk: Disk, slots_max: int) -> Message | None
     records = tuple(log.records[slot] for slot in range(serve.first, end))
     if serve.retransmit:
         return Retransmit(serve.view, (), records)
-    return Records(serve.view, serve.first, records, serve.repair)
+    return Records(serve.view, serve.first, records, serve.repair, committed=0 if serve.repair else end)

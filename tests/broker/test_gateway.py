@@ -250,6 +250,27 @@ async def test_without_a_quorum_batches_are_refused_as_retryable(served: Front, 
     assert (message.code, message.details) == ("not_in_quorum", {"replica": 2, "connected": 1, "quorum": 2})
 
 
+async def test_who_waits_is_told_when_the_quorum_is_lost(served: Front, client: RawClient) -> None:
+    client.publish(1)
+    await until(lambda: len(served.replica.requests) == 1)
+    served.replica.error = NotInQuorum(replica=2, connected=1, quorum=2)
+    assert (await refused(client)).code == "not_in_quorum"
+
+
+async def test_who_waits_for_a_replica_that_leaves_gets_its_verdict(
+    served: Front, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V11: what was taken in is ordered before the replica goes."""
+    client.publish(1)
+    await until(lambda: len(served.replica.requests) == 1)
+    served.gateway.leave("stopping")
+    served.replica.error = NotReady(replica=2, state="leaving")
+    served.gateway._timer.cancel()
+    served.gateway._tick()
+    served.replica.deliver(served.gateway)
+    assert [type(await client.receive()) for _ in range(2)] == [wire.Goodbye, wire.Receipt]
+
+
 async def test_pending_batches_whose_verdicts_never_come_here_are_sent_elsewhere(
     served: Front, client: RawClient
 ) -> None:

@@ -171,7 +171,7 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.NewView: st.builds(m.NewView, views()),
     m.Installed: st.builds(m.Installed, numbers),
     m.Fetch: st.builds(m.Fetch, numbers, u63, u63, chains, st.booleans(), st.text(max_size=30), u63),
-    m.Records: st.builds(m.Records, numbers, u63, _records, st.booleans(), st.booleans()),
+    m.Records: st.builds(m.Records, numbers, u63, _records, st.booleans(), st.booleans(), u63),
     m.Chains: st.builds(m.Chains, numbers, u63, st.lists(chains, max_size=4).map(tuple)),
     m.SnapshotChunk: chunks(),
     m.Read: st.builds(m.Read, u64),

@@ -86,12 +86,12 @@ def test_an_answer_comes_in_parts_and_says_when_it_ends(store: LmdbStore, monkey
         (0, 2, True),  # asked again
     ]
     (whole,) = served(store, fetch(4))[1:]
-    assert whole == StoredRecords(VIEW, 4, tuple(map(body, RECORDS[4:])), repair=False, more=False)
+    assert whole == StoredRecords(VIEW, 4, tuple(map(body, RECORDS[4:])), repair=False, more=False, committed=6)
 
 
 def test_the_asker_reads_the_records_that_were_stored(store: LmdbStore) -> None:
     for serve, wanted in (
-        (fetch(1, 4), m.Records(VIEW, 1, RECORDS[1:4])),
+        (fetch(1, 4), m.Records(VIEW, 1, RECORDS[1:4], committed=4)),
         (fetch(1, 4, repair=True), m.Records(VIEW, 1, RECORDS[1:4], repair=True)),
         (fetch(1, 4, retransmit=True), m.Retransmit(VIEW, (), RECORDS[1:4])),
     ):

@@ -152,6 +152,7 @@ async def test_a_woken_process_takes_its_input_before_its_timers(shell: Shell, m
 
 async def test_a_view_change_turns_no_client_away(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes meanwhile is published in the new view (V10); without one for longer there is no quorum."""
+    assert shell.trouble() is None
     monkeypatch.setattr(shells, "trouble_of", lambda *_, **__: NotReady(replica=1, state="catching up"))
     assert shell.unready() is not None
     assert shell.trouble() is None

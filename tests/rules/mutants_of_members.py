@@ -208,6 +208,12 @@ class RecordsOfAnyView(Rules):
         return True
 
 
+@gets_wrong("C1 commits what does not link")
+class CommitsBeyondTheRecords(Rules):
+    def fetched_commit(self, committed: int, end: int) -> int:
+        return committed
+
+
 @gets_wrong("C1 serves any view")
 class ServesAnyView(Core):
     def on_fetch(self, sender: int, message: Fetch) -> None:

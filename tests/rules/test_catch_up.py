@@ -51,6 +51,19 @@ def test_records_of_another_view_are_not_taken(trial: Trial) -> None:
         assert member.running.window.end == 2
 
 
+@rule("C1 commits what does not link")
+def test_a_commit_point_counts_for_the_records_that_link(trial: Trial) -> None:
+    """C1: RECORDS say how far the log of who serves them is committed; what links to them is committed here too,"""
+    member = trial.bench(1, installed=view(1))
+    member.hear(3, new_view(view(2, log(5))))
+    member.settle()
+    with trial.decides():
+        member.hear(3, Records(view(2).number, 0, log(5)[:2], committed=9))
+        member.hear(2, Records(view(2).number, 2, log(5)[2:4]))
+        member.settle()
+        assert [made.slot for made in member.delivered] == [0, 1]
+
+
 @rule("C1 serves any view")
 def test_only_a_member_of_that_view_serves_its_prefix(trial: Trial) -> None:
     """C1: (!) Log records are taken only from a member that has installed the same view"""

@@ -181,7 +181,8 @@ class Group:
         records = tuple(disk.records[slot] for slot in range(serve.first, min(serve.end, disk.end)))
         if serve.retransmit:
             return Retransmit(serve.view, (), records)
-        return Records(serve.view, serve.first, records, serve.repair)
+        committed = 0 if serve.repair else serve.first + len(records)
+        return Records(serve.view, serve.first, records, serve.repair, committed=committed)
 
     def run(self, ms: float) -> None:
         """Let virtual time pass."""

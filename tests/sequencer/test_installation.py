@@ -278,3 +278,15 @@ def test_cut_requests_may_be_ordered_again() -> None:
     member.hear(3, new_view(view(2, log(1))))
     gone = log(3)[1:]
     assert all(member.running.buffer.get(r.sender, r.incarnation, r.lsn) == r for made in gone for r in made.requests)
+
+
+def test_what_is_fetched_is_not_kept_in_memory() -> None:
+    """C1: a log that is larger than memory is caught up with."""
+    member = bench(1, installed=view(1), window_slots=2)
+    member.hear(3, new_view(view(2, log(40))))
+    member.settle()
+    for first in range(0, 30, 5):
+        member.hear(3, Records(view(2).number, first, log(40)[first : first + 5], more=True, committed=first + 5))
+        member.settle()
+        assert member.running.window.end - member.running.window.base == 2
+    assert len(member.delivered) == 30
