@@ -169,7 +169,9 @@ class PeerTransport(Generic[Event]):
         if outcome is Sent.DONE:
             return True
         if outcome is Sent.FULL and peer.link is Link.UP:
+            # Full, or broken a moment ago and not told yet: the new connection has to show which (V1).
             self.counters["peer_cut"] += 1
+            peer.link = Link.BROKEN
             self._connect(member)
         else:
             self.counters["send_not_connected"] += 1

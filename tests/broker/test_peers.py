@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
@@ -135,6 +136,17 @@ async def test_a_peer_that_goes_is_lost_and_found_again(
     finally:
         again.transport.close()
         context.destroy(linger=0)
+
+
+async def test_a_peer_that_goes_while_frames_leave_for_it_is_lost(pair: tuple[Member, Member]) -> None:
+    """V1: a send may meet the broken connection before its monitor has told of it."""
+    one, two = pair
+    two.transport.close()
+    deadline = time.monotonic() + 5
+    while not one.transport.counters["peer_cut"]:  # the loop does not run, so the monitor is not read
+        assert time.monotonic() < deadline
+        one.transport.send(2, [b"frame"])
+    await until(lambda: one.links == [("lost", 2)], "lost")
 
 
 async def test_a_full_queue_cuts_the_peer_and_is_counted(ports: dict[int, tuple[int, int]]) -> None:
