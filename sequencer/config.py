@@ -21,10 +21,10 @@ class GroupConfig:
 
     members: tuple[int, ...]
     durability: Literal["majority", "memory"] = "majority"
-    heartbeat_interval_ms: int = 50
+    heartbeat_interval_ms: int = 75
     ack_delay_ms: int = 5
     commit_delay_ms: int = 1
-    idle_hop_interval_ms: int = 100
+    idle_hop_interval_ms: int = 150
     resend_interval_ms: int = 40
     nack_delay_ms: int = 5
     nack_backoff_max_ms: int = 200

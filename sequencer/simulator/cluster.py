@@ -125,6 +125,8 @@ class Cluster:
             "uncommitted_slots_max": random.choice((4, 32, 256)),
             "slot_requests_max": random.choice((2, 16, 256)),
             "window_slots": random.choice((32, 512)),
+            "heartbeat_interval_ms": 50,
+            "idle_hop_interval_ms": 100,
             "suspect_timeout_ms": random.choice((150, 300)),
             "token_timeout_ms": random.choice((100, 300)),
             "back_off_base_ms": random.choice((100, 1_000)),

@@ -28,7 +28,7 @@ def test_a_slot_is_acknowledged_after_its_sync(trial: Trial) -> None:
     slots = log(1, member.number, sender=1)
     with trial.decides():
         member.hear(1, published(member.number, slots), ack(member.number, newest_lsn=1))
-        assert {sent.status.stored for sent in matching(member.wait(60, settle=False), Broadcast)} == {0}
+        assert {sent.status.stored for sent in matching(member.wait(80, settle=False), Broadcast)} == {0}
         assert one(member.settle(), Broadcast).status.stored == 1
 
 

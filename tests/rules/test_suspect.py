@@ -59,7 +59,7 @@ def test_a_newer_incarnation_is_suspected(trial: Trial) -> None:
 @rule("V1 does not miss the token")
 def test_a_successor_that_does_not_take_the_token_is_suspected(trial: Trial) -> None:
     """V1: a successor that gives no proof of token arrival within `token_timeout`"""
-    member = trial.running(1, token_timeout_ms=300, suspect_timeout_ms=1_000)
+    member = trial.running(1, token_timeout_ms=300, suspect_timeout_ms=1_000, idle_hop_interval_ms=100)
     member.wait(100)
     assert matching(member.sends, Token, to=2)
     with trial.decides():

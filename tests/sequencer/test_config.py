@@ -34,7 +34,7 @@ def test_every_limit_is_a_whole_number_of_at_least_one(name: str, value: object)
 @pytest.mark.parametrize(
     ("name", "value", "least"),
     [
-        ("suspect_timeout_ms", 149, 150),
+        ("suspect_timeout_ms", 224, 225),
         ("token_timeout_ms", 79, 80),
         ("view_timeout_ms", 39, 40),
         ("own_bytes_max", (16 << 20) - 1, 16 << 20),

@@ -88,7 +88,7 @@ def test_a_token_whose_slot_is_not_here_is_not_passed_unused() -> None:
     assert not matching(member.wait(250), Token)
     assert member.running.token is not None
     member.hear(1, published(member.number, log(1, member.number, sender=1)))
-    assert matching(member.wait(101), Token, to=3, slot=1)
+    assert matching(member.wait(151), Token, to=3, slot=1)
 
 
 def lagging_holder() -> Host:
@@ -103,13 +103,13 @@ def lagging_holder() -> Host:
 def test_the_token_waits_for_a_snapshot_to_be_opened() -> None:
     """C1: the A2 table is not known before; then the token goes on as ever."""
     member = lagging_holder()
-    assert not matching(member.wait(150, settle=False), Token)
+    assert not matching(member.wait(200, settle=False), Token)
     state = member.world.snapshots["peer"].state
     member.disk.sync()
     member.state = state
     member.step(SnapshotOpened(state.applied, state.chain, state.time_us, tuple(state.senders.items())))
     assert not member.running.opening
-    assert matching(member.wait(101), Token, to=3, slot=4)
+    assert matching(member.wait(151), Token, to=3, slot=4)
 
 
 def test_a_second_opening_changes_nothing() -> None:
@@ -127,7 +127,7 @@ def test_a_passed_token_is_sent_again_after_a_snapshot_was_opened() -> None:
     """A6: the copy is kept meanwhile."""
     member = running(2, window_slots=1)
     member.hear(1, token(member.number, 1, 0))
-    passed = one(member.wait(101), Token, to=3)
+    passed = one(member.wait(151), Token, to=3)
     feed_snapshot(member, member.number, slot=4, sender=1)
     assert matching(member.wait(45, settle=False), Token) == [passed]
 

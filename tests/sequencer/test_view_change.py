@@ -187,7 +187,7 @@ def test_statuses_say_what_was_promised() -> None:
     assert member.running.counter_seen == 40
     member.hear(2, prepare(ViewNumber(50, 2)))
     one(member.settle(), Promise, to=2)
-    assert matching(member.wait(60), Broadcast)[-1].status.promised == ViewNumber(50, 2)
+    assert matching(member.wait(80), Broadcast)[-1].status.promised == ViewNumber(50, 2)
 
 
 def test_a_promise_that_says_that_nobody_counts_completes_nothing() -> None:
