@@ -13,7 +13,7 @@ from sequencer.simulator.run import Report, run_seed, simulate
 from sequencer.simulator.trace import Trace
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = 440  # about two minutes on two cores
+SEEDS = 240  # half a minute on two cores; `make soak` runs more
 FOUND = {
     # Seeds of the real core that found something, under the draws of the day: the least of what must stay quiet.
     10: "D6: a cut of what is damaged, with nothing durable that said so, lost committed slots at the next crash",
