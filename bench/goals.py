@@ -122,6 +122,7 @@ GOALS = (
     Goal("5 replicas : 3 replicas, send pipelined", AT_LEAST, 0.6, "x", _five),
     Goal("catch-up of an empty member", AT_LEAST, 100, "MB/s", _at("catch_up", "mb_per_second")),
     Goal("publishing while it catches up : without", AT_LEAST, 0.7, "x", _at("catch_up", "publish_ratio")),
+    Goal("memory, second half of 10 million messages : first", AT_MOST, 1.1, "x", _at("memory", "growth")),
 )  # fmt: skip
 
 

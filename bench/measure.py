@@ -24,11 +24,20 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_memory_mb(pid: int) -> float:
     """The largest resident size that a process had so far, in MB. Raises ProcessFailed if it is gone."""
+    return _memory_mb(pid, "VmHWM:")
+
+
+def anonymous_memory_mb(pid: int) -> float:
+    """What a process holds now that no file holds too, in MB. Raises ProcessFailed if it is gone."""
+    return _memory_mb(pid, "RssAnon:")
+
+
+def _memory_mb(pid: int, name: str) -> float:
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         raise ProcessFailed(f"process {pid} ended while it was measured: see its log") from None
-    found = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), "0")
+    found = next((line.split()[1] for line in lines if line.startswith(name)), "0")
     return int(found) * _KIB / 1e6
 
 

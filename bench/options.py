@@ -16,7 +16,7 @@ class Options:
     """One run. `seconds` and `count`: a workload ends with whichever comes first.
 
     `kills`: kill -9 of Ringcast's token holder, for each place of the client; `peer_kills`: of a peer's leader.
-    `stops`: SIGSTOP of the token holder. `extras`: also subscribers, idle, catch-up and five replicas.
+    `stops`: SIGSTOP of the token holder. `extras`: also subscribers, idle, catch-up, memory and five replicas.
     """
 
     replicas: int = 3
@@ -38,6 +38,7 @@ class Options:
     gap_rate: int = 500
     idle_seconds: float = 5.0
     catch_up_mb: int = 256
+    memory_messages: int = 10_000_000
     floor_count: int = 1_000
     extras: bool = True
 
@@ -71,5 +72,6 @@ class Options:
             peer_gap_seconds=8.0,
             idle_seconds=0.5,
             catch_up_mb=2,
+            memory_messages=20_000,
             floor_count=20,
         )

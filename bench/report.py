@@ -29,6 +29,9 @@ EXTRAS = {
     ("catch_up", "seconds_from_start"): "catch-up from the start of its process, s",
     ("catch_up", "published_before_per_second"): "published before it started, messages/s",
     ("catch_up", "published_meanwhile_per_second"): "published meanwhile, messages/s",
+    ("memory", "messages"): "memory: messages published past a slow member and a slow subscriber",
+    ("memory", "early_mb"): "memory: the largest replica in the first half, MB",
+    ("memory", "late_mb"): "memory: the largest replica in the second half, MB",
 }
 
 

@@ -15,6 +15,7 @@ from bench.floors import measure_floors
 from bench.gap import peer_gaps, ringcast_gaps
 from bench.job import Job, Sample, measure, run_client
 from bench.measure import CpuMeter, middle, peak_memory_mb
+from bench.memory import memory
 from bench.options import Options
 from bench.plan import systems_of, turned
 from bench.results import Results
@@ -165,7 +166,13 @@ class Run:
     # ---- what only Ringcast is asked for ----
 
     def _extras(self) -> None:
-        for name, work in (("idle", self._idle), ("subscriber", self._subscriber), ("catch_up", self._catch_up)):
+        works: dict[str, Callable[[Ringcast], dict[str, Any]]] = {
+            "idle": self._idle,
+            "subscriber": self._subscriber,
+            "catch_up": lambda system: catch_up(system, self.options),
+            "memory": lambda system: memory(system, self.options),
+        }
+        for name, work in works.items():
             self._say(f"Ringcast: {name}")
             system = Ringcast(self.options.replicas, self.options.durability)
             try:
@@ -187,6 +194,3 @@ class Run:
         job = self._job(system, "subscriber", self.options.count, self.options.seconds)
         rounds = [run_client(job, "bench.subscriber") for _ in range(self.options.repetitions)]
         return {name: middle(one[name] for one in rounds) for name in rounds[0]}
-
-    def _catch_up(self, system: Ringcast) -> dict[str, Any]:
-        return catch_up(system, self.options)

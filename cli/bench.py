@@ -34,7 +34,9 @@ def bus(
     ] = "nats,etcd,pysyncobj,redis",
     repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Medians are of so many.")] = 3,
     kills: Annotated[int, typer.Option("--kills", min=0, help="kill -9 of the token holder, twice; 0 = no gaps.")] = 20,
-    extras: Annotated[bool, typer.Option("--extras/--no-extras", help="Readers, idle, catch-up, 5 replicas.")] = True,
+    extras: Annotated[
+        bool, typer.Option("--extras/--no-extras", help="Readers, idle, catch-up, memory, n = 5.")
+    ] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny counts: shows that it works, measures nothing.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write results.json, results.md, results.svg.")

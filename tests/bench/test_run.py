@@ -49,7 +49,7 @@ def test_a_quick_run_of_ringcast_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == document
 
 
-def test_readers_idleness_and_catching_up() -> None:
+def test_readers_idleness_catching_up_and_memory() -> None:
     run = Run(Options(against=()), lambda _: None, quick=True)
     run._extras()
     extras = run.results.extras
@@ -60,6 +60,8 @@ def test_readers_idleness_and_catching_up() -> None:
     assert _number(extras["subscriber"]["batches_per_second"])
     assert extras["catch_up"]["mb"] >= run.options.catch_up_mb
     assert _number(extras["catch_up"]["mb_per_second"])
+    assert extras["memory"]["messages"] >= run.options.memory_messages
+    assert _number(extras["memory"]["late_mb"])
 
 
 def test_floors() -> None:
