@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import PeerMissing
 from bench.goals import at, evaluate, ratio
+from bench.hops import ELSEWHERE, HERE, HOPS
 from bench.results import Results
 
 NOTHING = "-"
@@ -73,6 +74,8 @@ def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     if gaps.rows:
         yield gaps
     yield Table("Floors of this machine, in this run", ("what", "measured"), list(_named(document["floors"], FLOORS)))
+    if "hops" in document:
+        yield _hops(document["hops"])
     extras = [(text, number(found)) for path, text in EXTRAS.items() if (found := at(document, *path)) is not None]
     if extras:
         yield Table("Ringcast alone", ("what", "measured"), extras)
@@ -152,6 +155,14 @@ def _gaps(document: Mapping[str, Any]) -> Table:
                     )
                 )
     return Table("Gap: longest time between two receipts, ms", ("what happens", "times", "median", "worst"), rows)
+
+
+def _hops(found: Mapping[str, Any]) -> Table:
+    kinds = [kind for kind in (HERE, ELSEWHERE) if found[kind]["messages"]]
+    rows = [(hop, *(number(found[kind]["hops_us"][hop]) for kind in kinds)) for hop in HOPS]
+    total = ("all", *(number(sum(found[kind]["hops_us"].values())) for kind in kinds))
+    columns = ("hop", *(f"{kind} ({found[kind]['messages']} messages)" for kind in kinds))
+    return Table("Where the time of one outstanding publish goes (medians, us)", columns, [*rows, total])
 
 
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from bench.catch_up import catch_up
 from bench.errors import BenchError
 from bench.floors import measure_floors
 from bench.gap import peer_gaps, ringcast_gaps
+from bench.hops import TracedRingcast, hops
 from bench.job import Job, Sample, measure, run_client
 from bench.measure import CpuMeter, middle, peak_memory_mb
 from bench.memory import memory
@@ -168,13 +169,15 @@ class Run:
     def _extras(self) -> None:
         works: dict[str, Callable[[Ringcast], dict[str, Any]]] = {
             "idle": self._idle,
+            "hops": lambda system: hops(system, self.options),
             "subscriber": self._subscriber,
             "catch_up": lambda system: catch_up(system, self.options),
             "memory": lambda system: memory(system, self.options),
         }
         for name, work in works.items():
             self._say(f"Ringcast: {name}")
-            system = Ringcast(self.options.replicas, self.options.durability)
+            kind = TracedRingcast if name == "hops" else Ringcast
+            system = kind(self.options.replicas, self.options.durability)
             try:
                 with running(system):
                     self.results.extras[name] = work(system)

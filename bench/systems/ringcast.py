@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import ringcast.sync
 from bench.errors import ProcessFailed
@@ -39,6 +39,7 @@ class Ringcast:
     workloads: tuple[str, ...] = WORKLOADS
     client: str = "ringcast"
     fresh: bool = False
+    cluster_class: ClassVar[type[LocalCluster]] = LocalCluster
     _cluster: LocalCluster | None = field(default=None, init=False)
 
     @property
@@ -57,7 +58,7 @@ class Ringcast:
 
     def start(self, folder: Path) -> None:
         """Start all replicas."""
-        self._cluster = LocalCluster.create(folder, self.replicas, {"durability": self.durability})
+        self._cluster = self.cluster_class.create(folder, self.replicas, {"durability": self.durability})
         try:
             self._cluster.start()
             self._cluster.wait_ready(timeout_s=READY_TIMEOUT_S)

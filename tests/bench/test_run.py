@@ -49,12 +49,13 @@ def test_a_quick_run_of_ringcast_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == document
 
 
-def test_readers_idleness_catching_up_and_memory() -> None:
+def test_readers_idleness_hops_catching_up_and_memory() -> None:
     run = Run(Options(against=()), lambda _: None, quick=True)
     run._extras()
     extras = run.results.extras
     assert run.results.systems == {}
     assert len(extras["idle"]["percent"]) == 3
+    assert extras["hops"]["traced"] > 0
     assert extras["subscriber"]["messages"] == run.options.count
     assert _number(extras["subscriber"]["async_for_per_second"])
     assert _number(extras["subscriber"]["batches_per_second"])
