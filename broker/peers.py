@@ -63,12 +63,16 @@ class PeerEndpoints(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PeerLimits:
-    """Bounds of the transport. Queues are in messages: what the protocol has outstanding is bounded in bytes (A9)."""
+    """Bounds of the transport. Queues are in messages: what the protocol has outstanding is bounded in bytes (A9).
+
+    What goes to all does not wait for a member that lags: its queues are short, for their messages are large under load
+    and small ones fit the kernel's buffers. What is dropped for it is asked for again (A8), or fetched (C1).
+    """
 
     frame_bytes_max: int = 64 << 20
     peer_queue_max: int = 4_000
-    pub_queue_max: int = 4_000
-    receive_queue_max: int = 4_000
+    pub_queue_max: int = 256
+    receive_queue_max: int = 256
 
 
 class Link(Enum):

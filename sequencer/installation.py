@@ -21,6 +21,8 @@ from sequencer.retransmission import Retransmission, holds_what_it_names
 from sequencer.types import View, ViewNumber
 
 CHAINS_MAX = 1_024
+#: Bytes that are fetched and not stored: the disk sets the pace of a catch-up, not the network.
+FETCH_AHEAD_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Installation(Retransmission):
 
     fetch_attempt = 0
     feeder = 0  # who sent the newest records or chunk of this install while more are missing, else 0
+    fetch_waits = False  # for the disk
     fetched_commit = 0  # committed slots of this install's records, stored or not
     fetched_us = 0  # last time an install made progress (V1: view_timeout restarts with it)
     staging: _Staging | None = None
@@ -81,6 +84,7 @@ class Installation(Retransmission):
         self.stop_view()
         self.installing = view
         self.fetch_attempt = self.feeder = self.fetched_commit = 0
+        self.fetch_waits = False
         self.fetched_us = self.now_us
         if self.staging is not None and self.staging.view != view.number:
             self.staging = None
@@ -138,10 +142,15 @@ class Installation(Retransmission):
         ):
             self.finish_install(view)
             return
+        self.fetch_waits = self.unstored_bytes() > FETCH_AHEAD_BYTES
         holders = self.prefix_holders(view)
-        if holders:
+        if holders and not self.fetch_waits:
             self.fetch(holders[self.fetch_attempt % len(holders)], view)
         self.set_timer("fetch", self.config.fetch_interval_ms)
+
+    def unstored_bytes(self) -> int:
+        """Of the window's end."""
+        return sum(record.size for record in self.window.records(self.stored, self.window.end))
 
     def fetch(self, to: int, view: View) -> None:
         """Ask for the records from our end on, or for the next chunk of the snapshot that is coming in."""
@@ -177,7 +186,8 @@ class Installation(Retransmission):
     def on_fetch_timer(self) -> None:
         """No answer: ask the next one that may have it; but who has fed us is only busy, and its answer on the way."""
         patience_us = self.config.view_timeout_ms * MS // 2
-        if self.feeder and self.is_heard(self.feeder) and self.now_us - self.fetched_us < patience_us:
+        fed = self.feeder and self.is_heard(self.feeder) and self.now_us - self.fetched_us < patience_us
+        if fed or self.fetch_waits:
             self.set_timer("fetch", self.config.fetch_interval_ms)
             return
         self.fetch_attempt += 1
@@ -211,6 +221,9 @@ class Installation(Retransmission):
         if self.installing is not None and not self.damage:
             self.commit = max(self.commit, min(self.fetched_commit, self.counted_end))
         super().advance_commit()
+        if self.fetch_waits and self.unstored_bytes() <= FETCH_AHEAD_BYTES:
+            self.fetched_us = self.now_us
+            self.continue_install()
 
     def on_chains(self, sender: int, message: Chains) -> None:
         """V7: cut from the first slot whose chain differs, then ask again."""

@@ -16,21 +16,44 @@ class Gap(NamedTuple):
 
 
 class _Sender:
-    """One sender's unordered requests, of its newest incarnation only (A2)."""
+    """One sender's unordered requests, of its newest incarnation only (A2). `size`: their bytes."""
 
-    __slots__ = ("by_lsn", "incarnation", "newest")
+    __slots__ = ("by_lsn", "incarnation", "newest", "size")
 
     def __init__(self, incarnation: Incarnation) -> None:
         self.incarnation = incarnation
         self.newest = 0
+        self.size = 0
         self.by_lsn: dict[int, Request] = {}
+
+    def keep(self, request: Request, bytes_max: int) -> bool:
+        """Keep it, if need be instead of later ones: the next to be ordered must fit, and what goes is NACKed (A8)."""
+        if request.lsn in self.by_lsn:
+            return True
+        while self.by_lsn and self.size + request.size > bytes_max:
+            latest = max(self.by_lsn)
+            if latest < request.lsn:
+                return False
+            self.forget(latest)
+        self.by_lsn[request.lsn] = request
+        self.size += request.size
+        return True
+
+    def forget(self, lsn: int) -> None:
+        request = self.by_lsn.pop(lsn, None)
+        if request is not None:
+            self.size -= request.size
 
 
 class RequestBuffer:
-    """Unordered requests by sender; at most `per_sender_max` lsns beyond the ordered one are kept of each."""
+    """Unordered requests by sender; of each at most `per_sender_max` lsns beyond the ordered one, and so many bytes.
 
-    def __init__(self, per_sender_max: int) -> None:
+    A sender has no more bytes under way that nobody has ordered (A9); a member that lags could hold what others have.
+    """
+
+    def __init__(self, per_sender_max: int, per_sender_bytes_max: int) -> None:
         self._per_sender_max = per_sender_max
+        self._per_sender_bytes_max = per_sender_bytes_max
         self._senders: dict[int, _Sender] = {}
 
     def _sender(self, sender: int, incarnation: Incarnation) -> _Sender | None:
@@ -40,7 +63,7 @@ class RequestBuffer:
         return known if known.incarnation == incarnation else None
 
     def add(self, request: Request, ordered: Ordered | None) -> bool:
-        """Keep a request; False if it is old, ordered already or too far ahead."""
+        """Keep a request; False if it is old, ordered already, too far ahead or too much."""
         last = _last(ordered, request.incarnation)
         if last is None or not last < request.lsn <= last + self._per_sender_max:
             return False
@@ -48,8 +71,7 @@ class RequestBuffer:
         if sender is None:
             return False
         sender.newest = max(sender.newest, request.lsn)
-        sender.by_lsn.setdefault(request.lsn, request)
-        return True
+        return sender.keep(request, self._per_sender_bytes_max)
 
     def told_newest(self, sender: int, incarnation: Incarnation, lsn: int) -> None:
         """The sender says that `lsn` is its newest, so that a lost last REQUEST is a gap too (A1)."""
@@ -110,7 +132,7 @@ class RequestBuffer:
                 del self._senders[entry.sender]
                 continue
             for lsn in range(entry.first_lsn, entry.last_lsn + 1):
-                known.by_lsn.pop(lsn, None)
+                known.forget(lsn)
 
     def drop(self, sender: int) -> bool:
         """V10: drop the unordered requests of a member that is not live; were there any?"""

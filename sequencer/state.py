@@ -92,7 +92,7 @@ class Member:
         self.stored = recovered.end  # every slot below is durable here
         self.damage = recovered.damage
         self.peers: dict[int, Peer] = {}
-        self.buffer = RequestBuffer(config.sender_requests_max)
+        self.buffer = RequestBuffer(config.sender_requests_max, config.own_bytes_max + config.request_bytes_max)
         self.own = OwnRequests()
 
         # The installed view; `running` only if installed in this incarnation and nothing higher is promised (V1).

@@ -24,7 +24,8 @@ class OtherBuffer(Core):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.buffer = self.buffer_type(self.config.sender_requests_max)
+        config = self.config
+        self.buffer = self.buffer_type(config.sender_requests_max, config.own_bytes_max + config.request_bytes_max)
 
 
 # ---------------------------------------------------------------------- A1, A2
@@ -322,8 +323,8 @@ class UncappedSlots(OtherBuffer):
 
 
 class _EndlessBuffer(RequestBuffer):
-    def __init__(self, per_sender_max: int) -> None:
-        super().__init__(UNBOUNDED)
+    def __init__(self, per_sender_max: int, per_sender_bytes_max: int) -> None:
+        super().__init__(UNBOUNDED, UNBOUNDED)
 
 
 @gets_wrong("A9 buffers without limit")

@@ -172,6 +172,17 @@ def test_buffered_requests_of_a_sender_are_limited(trial: Trial) -> None:
         assert [member.running.buffer.get(3, incarnation(3), lsn) is not None for lsn in (2, 3)] == [True, False]
 
 
+@rule("A9 buffers without limit")
+def test_buffered_bytes_of_a_sender_are_limited(trial: Trial) -> None:
+    """A9: requests and bytes outstanding per sender, bytes per request and per slot."""
+    size = request(3, 2).size
+    member = trial.running(1, own_bytes_max=size, request_bytes_max=size)
+    with trial.decides():
+        lsns = (2, 3, 4)
+        member.hear(3, Retransmit(member.number, tuple(request(3, lsn) for lsn in lsns), ()))
+        assert [lsn for lsn in lsns if member.running.buffer.get(3, incarnation(3), lsn) is not None] == [2, 3]
+
+
 @rule("A10 any chain")
 def test_the_chain_is_checked_on_store(trial: Trial) -> None:
     """A10: Checked on store and on fetch"""

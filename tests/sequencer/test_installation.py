@@ -3,6 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from sequencer import installation
 from sequencer.messages import Chains, Fetch, Installed, Nack, Records
 from sequencer.output import (
     CutLog,
@@ -290,3 +293,13 @@ def test_what_is_fetched_is_not_kept_in_memory() -> None:
         member.settle()
         assert member.running.window.end - member.running.window.base == 2
     assert len(member.delivered) == 30
+
+
+def test_the_disk_sets_the_pace_of_a_catch_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A9: what is fetched and not stored is bounded in bytes."""
+    monkeypatch.setattr(installation, "FETCH_AHEAD_BYTES", 2 * log(1)[0].size)
+    member = installing(log(9))
+    assert matching(member.hear(3, Records(view(2).number, 0, log(9)[:2])).sends, Fetch)
+    assert not matching(member.hear(3, Records(view(2).number, 2, log(9)[2:4])).sends, Fetch)
+    assert not matching(member.wait(700, settle=False), Fetch)
+    assert matching(member.settle(), Fetch, to=3, first=4)

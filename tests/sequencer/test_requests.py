@@ -23,7 +23,7 @@ def lsns(runs: list[list[Request]]) -> list[list[tuple[int, int]]]:
 
 def holding(*requests: Request, per_sender_max: int = 8) -> RequestBuffer:
     """A buffer with these requests, nothing ordered yet."""
-    buffer = RequestBuffer(per_sender_max)
+    buffer = RequestBuffer(per_sender_max, PLENTY)
     for one in requests:
         assert buffer.add(one, None)
     return buffer
@@ -31,11 +31,27 @@ def holding(*requests: Request, per_sender_max: int = 8) -> RequestBuffer:
 
 def test_what_is_ordered_old_or_too_far_ahead_is_not_kept() -> None:
     """A2, A9."""
-    buffer = RequestBuffer(2)
+    buffer = RequestBuffer(2, PLENTY)
     ordered = Ordered(NEW, 5)
     assert [buffer.add(request(2, lsn, of=NEW), ordered) for lsn in (5, 6, 7, 8)] == [False, True, True, False]
     assert not buffer.add(request(2, 6, of=OLD), ordered)
     assert buffer.senders() == ((2, NEW),)
+
+
+def test_what_is_next_to_be_ordered_displaces_what_comes_later() -> None:
+    """A9: a sender's bytes are bounded; a gap is filled all the same."""
+    buffer = RequestBuffer(8, 2 * request(2, 1).size)
+    assert [buffer.add(request(2, lsn), None) for lsn in (3, 4, 5, 3)] == [True, True, False, True]
+    assert buffer.add(request(2, 2), None)
+    assert [lsn for lsn in range(1, 6) if buffer.get(2, OLD, lsn)] == [2, 3]
+    assert list(buffer.gaps({}, 8)) == [Gap(2, OLD, 1, 1)]
+    assert buffer.add(request(2, 1), None)
+    buffer.ordered(record(0, GENESIS_CHAIN, [request(2, 1), request(2, 2)], FIRST_VIEW))
+    assert buffer.add(request(2, 3), Ordered(OLD, 2))
+    assert buffer.add(request(2, 4), Ordered(OLD, 2))
+    huge = request(2, 5, bytes(1_000))
+    assert not buffer.add(huge, Ordered(OLD, 2))
+    assert RequestBuffer(8, 1).add(huge, Ordered(OLD, 4))
 
 
 def test_a_newer_incarnation_replaces_the_buffer_of_the_older() -> None:
@@ -65,7 +81,7 @@ def test_find_wants_all_requests_of_an_entry_with_their_digests() -> None:
     assert holding(two).find(entry) is None
     assert holding(one, request(2, 2, b"other")).find(entry) is None
     assert holding(request(2, 1, of=NEW)).find(entry) is None
-    assert RequestBuffer(8).find(entry) is None
+    assert RequestBuffer(8, PLENTY).find(entry) is None
 
 
 def test_eligible_runs_are_contiguous_and_begin_behind_what_is_ordered() -> None:
@@ -76,7 +92,7 @@ def test_eligible_runs_are_contiguous_and_begin_behind_what_is_ordered() -> None
     assert lsns(buffer.eligible(table, 9, PLENTY, never)) == [[(2, 2), (2, 3)], [(3, 1), (3, 2)]]
     assert not holding(request(2, 2)).eligible({}, 9, PLENTY, never)
     assert not holding(request(2, 1)).eligible({2: Ordered(NEW, 1)}, 9, PLENTY, never)
-    assert not RequestBuffer(8).eligible({}, 9, PLENTY, never)
+    assert not RequestBuffer(8, PLENTY).eligible({}, 9, PLENTY, never)
 
 
 def test_eligible_obeys_the_caps_but_takes_at_least_one() -> None:
@@ -123,7 +139,7 @@ def test_the_first_gap_of_each_sender_is_found() -> None:
 @given(st.permutations(range(1, 8)), st.integers(1, 4))
 def test_whatever_the_arrival_order_all_is_sequenced_in_order(arrival: list[int], cap: int) -> None:
     """A2 over many visits: lsns 1, 2, 3 ... with nothing left."""
-    buffer = RequestBuffer(8)
+    buffer = RequestBuffer(8, PLENTY)
     ordered: list[int] = []
     for lsn in arrival:
         last = Ordered(OLD, ordered[-1]) if ordered else None
