@@ -96,12 +96,13 @@ class Installation(Retransmission):
     def see_removal(self, view: View) -> None:
         """V12: a newer view goes on without this member: it proposes nothing and takes no requests any more.
 
-        It still promises and serves: the announcement may have failed, and a view without the change need it.
+        It still promises and serves: the announcement may have failed, and a view without the change need it. A
+        newcomer learns from it that it has to be added.
         """
-        if self.view is not None and (self.removal is None or view.number > self.removal.number):
+        if self.removal is None or view.number > self.removal.number:
             self.removal = view
             self.rule("V12")
-            self.tell("member_removed", view=view.number, members=view.members)
+            self.tell("member_removed" if self.view is not None else "not_a_member_yet", members=view.members)
 
     def begins_beyond(self, view: View) -> bool:
         """Our log begins beyond the base: a snapshot that a member which installed `view` gave us replaced it (C1)."""

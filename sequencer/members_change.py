@@ -10,6 +10,15 @@ from sequencer.types import MembersChange
 MEMBER_MAX = 63  # ids are bits of a set (GroupConfig)
 INFO_BYTES_MAX = 1 << 16
 
+#: Why a change is refused (V12); what to do about it is the replica's to say.
+NOT_SERVING = "not serving"
+UNDER_WAY = "another change is under way, or a quorum has not installed the view yet"
+MEMBERS_LIMIT = f"1 to {MEMBERS_MAX} members"
+ONE_STEP = "one member at a time"
+INFO_LIMIT = "info too large"
+NOT_HEARD = "the new member is not heard"
+NO_QUORUM = "too few of the new members are heard"
+
 
 class ChangeOfMembers(Membership):
     """Who may be asked for; the view change that follows."""
@@ -26,22 +35,22 @@ class ChangeOfMembers(Membership):
         self.submit((), change)
 
     def refuses_change(self, new: tuple[int, ...], info: bytes) -> str:
-        """V12: one word or two, empty if the change may be ordered."""
+        """V12: one of the reasons above, empty if the change may be ordered."""
         view = self.installed
         if view is None or not self.in_quorum() or self.leaving:
-            return "not serving"
+            return NOT_SERVING
         if self.own.asks_change() or not self.may_change_members(view):
-            return "another change is under way, or a quorum has not installed the view yet"
+            return UNDER_WAY
         if not 1 <= len(new) <= MEMBERS_MAX:
-            return f"1 to {MEMBERS_MAX} members"
+            return MEMBERS_LIMIT
         if not is_one_step(self.next_members, new) or not 1 <= new[0] <= new[-1] <= MEMBER_MAX:
-            return "one member at a time"
+            return ONE_STEP
         if len(info) > INFO_BYTES_MAX:
-            return "info too large"
+            return INFO_LIMIT
         if not all(self.has_joined(member) for member in new if member not in self.next_members):
-            return "the new member is not heard"
+            return NOT_HEARD
         if not self.keeps_quorum(new):
-            return "too few of the new members are heard"
+            return NO_QUORUM
         return ""
 
     def has_joined(self, member: int) -> bool:

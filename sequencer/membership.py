@@ -107,6 +107,8 @@ class Membership(Damage):
         if not self.in_ring:
             self.rule("V9")
             self.take_view(sender, message.view)
+            if self.me not in message.view.members:
+                self.without_us[sender] = message.view.number
 
     def fresh_joiners(self) -> list[int]:
         """Members whose JOIN is not older than a few intervals."""

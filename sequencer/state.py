@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sequencer.config import MS, GroupConfig
 from sequencer.messages import Broadcast, Join, Known, Message, Status, Vector
 from sequencer.output import Fact, Output, Persist, SaveStable, Send
-from sequencer.quorum import bits
+from sequencer.quorum import bits, majority
 from sequencer.requests import OwnRequests, RequestBuffer
 from sequencer.rules import Rules
-from sequencer.types import Identity, Incarnation, Recovered, Request, Sequence, StableState, View, ViewNumber
+from sequencer.types import (
+    NO_VIEW,
+    Identity,
+    Incarnation,
+    Recovered,
+    Request,
+    Sequence,
+    StableState,
+    View,
+    ViewNumber,
+)
 from sequencer.window import LogWindow
 
 if TYPE_CHECKING:
@@ -103,6 +113,7 @@ class Member:
         self.sent_cluster = self.stable.cluster
         self.installing: View | None = None
         self.removal: View | None = None  # the newest view that was announced without this member (V12)
+        self.without_us: dict[int, ViewNumber] = {}  # who runs a view without this member, as it said itself (V12)
         self.opening = False  # a received snapshot is being opened: the A2 table is not known yet (C1)
         self.leaving = False
         self.left = False
@@ -157,12 +168,30 @@ class Member:
         return [member for member in self.everyone if member != self.me]
 
     @property
+    def newest_view(self) -> View | None:
+        """The newest that it installed, or that was announced without it (V12)."""
+        views = [view for view in (self.view, self.removal) if view is not None]
+        return max(views, key=lambda view: view.number, default=None)
+
+    @property
     def removed(self) -> bool:
         """V12: it was a member, and the newest view that it knows of does not hold it."""
-        newest = self.view
-        if newest is not None and self.removal is not None and self.removal.number > newest.number:
-            newest = self.removal
-        return newest is not None and self.me not in newest.members
+        newest = self.newest_view
+        return self.view is not None and newest is not None and self.me not in newest.members
+
+    @property
+    def dismissed(self) -> bool:
+        """V12: removed by a view that a quorum of its members runs: no view without the change can come any more."""
+        newest = self.newest_view
+        if not self.removed or newest is None:
+            return False
+        running = [member for member in newest.members if self.without_us.get(member, NO_VIEW) >= newest.number]
+        return len(running) >= majority(newest.members)
+
+    @property
+    def outside(self) -> bool:
+        """V12: never a member on this disk, and the newest view that it heard of does not hold it: it waits."""
+        return self.view is None and self.removal is not None
 
     @property
     def blank(self) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from sequencer.members_change import INFO_BYTES_MAX
-from sequencer.messages import Prepare
+from sequencer.messages import Joined, Prepare
 from sequencer.output import ChangeMembersAsked, LeaveAsked
 from tests.sequencer.group import Group
 from tests.sequencer.harness import matching, running
@@ -61,6 +61,43 @@ def test_a_removed_member_that_restarts_is_told_again_and_may_come_back_with_its
     assert not group[3].running.removed
     group.publish(3, b"back")
     group.check()
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_a_removed_member_is_dismissed_once_a_quorum_runs_without_it(gone: int) -> None:
+    """Until then the view without it may have failed, and it is needed still."""
+    group = Group(4).begin()
+    rest = tuple(member for member in (1, 2, 3, 4) if member != gone)
+    waiting = group.hold(lambda sender, receiver, message: receiver == gone and isinstance(message, Joined))
+    group.wish(2, *rest)
+    group.run_until(lambda: group.uses(*rest) and group[gone].running.removed)
+    group.run(250)
+    assert not group[gone].running.dismissed
+    group.holds.remove(waiting)
+    group.run_until(lambda: group[gone].running.dismissed)
+    assert not any(group[member].running.dismissed for member in rest)
+
+
+def test_one_that_runs_without_it_is_no_quorum() -> None:
+    group = Group(4).begin()
+    group.drop(lambda sender, receiver, message: receiver == 3 and sender != 1 and isinstance(message, Joined))
+    group.wish(2, 1, 2, 4)
+    group.run_until(lambda: group.uses(1, 2, 4) and group[3].running.removed)
+    group.run(500)
+    assert list(group[3].running.without_us) == [1]
+    assert not group[3].running.dismissed
+
+
+def test_a_newcomer_knows_that_it_has_to_be_added() -> None:
+    group = Group().begin()
+    group.enter(4, 1, 2, 3)
+    assert not group[4].running.outside
+    group.run_until(lambda: group[4].running.outside)
+    assert not group[4].running.removed
+    assert not group[4].running.dismissed
+    group.wish(2, 1, 2, 3, 4)
+    group.run_until(lambda: group.uses(1, 2, 3, 4) and group[4].running.in_ring)
+    assert not group[4].running.outside
 
 
 def test_a_removed_member_leaves_at_once() -> None:
