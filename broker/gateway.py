@@ -34,11 +34,13 @@ from ringcast.topics import CURSORS_TOPIC, TOPIC_BYTES_MAX, is_pattern, is_reser
 from ringcast.wire import (
     ANY_CLUSTER,
     Answer,
+    Endpoint,
     Fetch,
     Fetched,
     Goodbye,
     Hello,
     Limits,
+    Members,
     Ping,
     Pong,
     Publish,
@@ -145,6 +147,7 @@ class Gateway:
         self._ring = ring
         self._feed = feed
         self._connections: dict[bytes, _Connection] = {}
+        self._members: tuple[Endpoint, ...] = ()
         self._leaving = ""
         self._loop = asyncio.get_running_loop()
         self._socket = DrainedSocket(socket, self._on_frames)
@@ -180,6 +183,13 @@ class Gateway:
         for account, sequence in self.intake.abandon():
             if not account.closed:
                 self._refuse(account, account.client, sequence, error)
+
+    def tell_members(self, members: tuple[Endpoint, ...]) -> None:
+        """Where clients find the ring's members from now on (V12); each client hears of a change at once."""
+        if members != self._members:
+            self._members = members
+            for connection in list(self._connections.values()):
+                self._send(connection, Members(members))
 
     def leave(self, reason: str) -> None:
         """Send every client to another replica and take no new ones (V11); verdicts of pending batches still go out."""
@@ -256,7 +266,9 @@ class Gateway:
         limits, standing = self.limits, self._replica.standing()
         batch = Limits(limits.batch_bytes_max, limits.batch_count_max, TOPIC_BYTES_MAX, limits.intake.outstanding_max)
         incarnation, view, opened, next_offset = standing
-        welcome = Welcome(self._member, incarnation, view, opened, credit, batch, self._feed, next_offset)
+        welcome = Welcome(
+            self._member, incarnation, view, opened, credit, batch, self._feed, next_offset, self._members
+        )
         self._send(connection, welcome)
 
     def _on_publish(

@@ -41,7 +41,8 @@ Reply = tuple[wire.Fetched | wire.Answer, list[bytes]]
 
 
 class Session:
-    """Connects to one replica of `endpoints` at a time, or only to the one with id `replica`.
+    """Connects to one replica at a time, or only to the one with id `replica`: of `endpoints`, and of the members that
+    replicas tell of, so that it outlives every replica that it was given (V12).
 
     `on_attach` callbacks are called with each WELCOME. Use: `await start()`, then anything, then `await close()`.
     """
@@ -60,7 +61,8 @@ class Session:
         self.cluster = endpoints.cluster
         self.failovers = 0
         self._context = context
-        self._addresses = endpoints.addresses
+        self._given = endpoints.addresses
+        self._told: tuple[str, ...] = ()  # where the members are that we were not given
         self._replica = replica
         self._credit_wanted = credit_wanted
         self._welcome: wire.Welcome | None = None
@@ -82,6 +84,11 @@ class Session:
         return self._welcome
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where replicas may be: those that we were given, then those that we were told of."""
+        return self._given + self._told
+
+    @property
     def attached(self) -> bool:
         """Is there a connection now?"""
         return self._connection is not None
@@ -100,7 +107,7 @@ class Session:
             self._first.result()
             return
         reason = str(self._trouble) if self._trouble else None
-        raise Unreachable(endpoints=", ".join(self._addresses), seconds=timeout_s, reason=reason)
+        raise Unreachable(endpoints=", ".join(self.addresses), seconds=timeout_s, reason=reason)
 
     async def close(self) -> None:
         """End it: requests raise Closed, sent batches PublishUnknown."""
@@ -216,28 +223,38 @@ class Session:
     # ---- connections ----
 
     async def _run(self) -> None:
-        start = random.randrange(len(self._addresses))
+        address = random.choice(self._given)
         refused: dict[str, ProtocolError] = {}
         while True:
-            for step in range(len(self._addresses)):
-                address = self._addresses[(start + step) % len(self._addresses)]
-                try:
-                    await self._serve(address)
-                    refused.clear()
-                except ProtocolError as error:
-                    refused[address] = error
-                    self._trouble = error
-                except RingcastError as error:
-                    refused.pop(address, None)
-                    self._trouble = error
-                if self._failures >= len(self._addresses):
-                    await asyncio.sleep(self._backoff_s() * random.uniform(0.5, 1.0))
-            if len(refused) == len(self._addresses) and not self._first.done():
+            try:
+                await self._serve(address)
+                refused.clear()
+            except ProtocolError as error:
+                refused[address] = error
+                self._trouble = error
+            except RingcastError as error:
+                refused.pop(address, None)
+                self._trouble = error
+            if len(refused) == len(self.addresses) and not self._first.done():
                 # Waiting helps no one: every replica is of another cluster or version.
                 self._first.set_exception(next(iter(refused.values())))
+            if self._failures >= len(self.addresses):
+                await asyncio.sleep(self._backoff_s() * random.uniform(0.5, 1.0))
+            address = self._after(address)
+
+    def _after(self, address: str) -> str:
+        """The next one of the round; what we are told changes the round, not our place in it."""
+        addresses = self.addresses
+        place = addresses.index(address) + 1 if address in addresses else 0
+        return addresses[place % len(addresses)]
+
+    def _learn(self, members: tuple[wire.Endpoint, ...]) -> None:
+        """V12: the members of now. Those that we were given stay: they may be reached where the told ones are not."""
+        if members:
+            self._told = tuple(one.address for one in members if one.address not in self._given)
 
     def _backoff_s(self) -> float:
-        rounds = self._failures // len(self._addresses)
+        rounds = self._failures // len(self.addresses)
         return 0.0 if rounds == 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(rounds, 16))
 
     async def _serve(self, address: str) -> None:
@@ -245,6 +262,7 @@ class Session:
         self._failures += 1
         connection = Connection(self._context, address, self.cluster, RING, self._on_message)
         welcome = await connection.open(self.outbox.client, self._credit_wanted, HELLO_TIMEOUT_S)
+        self._learn(welcome.members)
         try:
             if self._replica not in (None, welcome.replica):
                 # Not to hide what the wanted one said: that is why nobody answers.
@@ -319,6 +337,8 @@ class Session:
                 self._on_failed(message)
             case wire.Pong():
                 self._on_pong(message)
+            case wire.Members():
+                self._learn(message.members)
             case _:
                 pass  # a replica sends nothing else after WELCOME; not ours to punish
 
@@ -364,5 +384,5 @@ class Session:
             return
         replica = self.welcome.replica
         self._trouble = NotInQuorum(replica=replica, connected="too few", quorum="a quorum")
-        if self._replica is None and len(self._addresses) > 1:
+        if self._replica is None and len(self.addresses) > 1:
             self.move(self._trouble)

@@ -11,6 +11,7 @@ version, so that any two versions can tell each other so. Decoding is strict and
     QUERY      ->                  ANSWER or FAILED
     PING       ->                  PONG
     GOODBYE    <->                 leaving: the client is done, or the replica asks it to move on (V11)
+               <-  MEMBERS         other members, or other addresses of theirs (V12)
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -47,6 +48,7 @@ _NAME_MAX = 4_096
 FORWARD, BACKWARD = 0, 1
 LINEARIZABLE, LOCAL = 0, 1
 NO_OFFSET = -1
+MEMBERS_MAX = 64
 
 _U63 = integer()
 _U64 = integer(0, U64_MAX)
@@ -59,6 +61,16 @@ _CODE = text(64)
 _CHOICE = integer(0, 1)
 _DETAILS = mapping(scalar, 32)
 _PAIR = array(_U63, _U64)
+
+
+class Endpoint(NamedTuple):
+    """A member of the ring, and where clients reach it (V12)."""
+
+    replica: int
+    address: str
+
+
+_ENDPOINTS = many(array(_U63, text(1024)), MEMBERS_MAX)
 
 
 class Hello(NamedTuple):
@@ -83,6 +95,7 @@ class Welcome(NamedTuple):
     `incarnation` and `view` are pairs (counter, bits / proposer). `opened`: the committed slot now; a client id that is
     opened by this answer sends it in each PUBLISH for its whole life (K1). `credit`: as in Receipt. `feed`: the address
     of the PUB socket as clients reach it, "" = none. `next_offset`: the replica has delivered everything below it.
+    `members`: as in Members.
     """
 
     replica: int
@@ -93,6 +106,7 @@ class Welcome(NamedTuple):
     limits: Limits
     feed: str
     next_offset: int
+    members: tuple[Endpoint, ...]
 
 
 class Publish(NamedTuple):
@@ -225,13 +239,35 @@ class Goodbye(NamedTuple):
     reason: str = ""
 
 
+class Members(NamedTuple):
+    """Replica -> client, when they change: the members whose address is known, by id (V12).
+
+    The client adds them to those that it was given; who was given the first three survives the last of them.
+    """
+
+    members: tuple[Endpoint, ...]
+
+
 Message: TypeAlias = (
-    Hello | Welcome | Publish | Receipt | Refused | Fetch | Fetched | Query | Answer | Failed | Ping | Pong | Goodbye
+    Hello
+    | Welcome
+    | Publish
+    | Receipt
+    | Refused
+    | Fetch
+    | Fetched
+    | Query
+    | Answer
+    | Failed
+    | Ping
+    | Pong
+    | Goodbye
+    | Members
 )
 #: Type on the wire -> (message, the check of each field). Numbers are given once and never used again.
 _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
     1: (Hello, (_CLIENT, _U63)),
-    2: (Welcome, (_U63, _PAIR, _PAIR, _U63, _U63, array(*(_POSITIVE,) * 4), text(1024), _U63)),
+    2: (Welcome, (_U63, _PAIR, _PAIR, _U63, _U63, array(*(_POSITIVE,) * 4), text(1024), _U63, _ENDPOINTS)),
     3: (Publish, (_NAME, _CLIENT, _POSITIVE, _COUNT, _U63)),
     4: (Receipt, (_CLIENT, _POSITIVE, _U63, _COUNT, _U63, _U63, _U63)),
     5: (Refused, (_CLIENT, _POSITIVE, _CODE, _DETAILS, _SIGNED)),
@@ -243,6 +279,7 @@ _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
     11: (Ping, (_U63,)),
     12: (Pong, (_U63, flag, _U63, _U63)),
     13: (Goodbye, (text(256),)),
+    14: (Members, (_ENDPOINTS,)),
 }
 _TYPES: dict[type[Message], int] = {kind: number for number, (kind, _) in _SCHEMA.items()}
 
@@ -300,7 +337,10 @@ def _shaped(kind: type[Message], values: tuple[Any, ...]) -> Message:
     if type(message) is Fetched:
         return message._replace(batches=tuple(map(BatchInfo._make, message.batches)))
     if type(message) is Welcome:
-        return message._replace(limits=Limits._make(message.limits))
+        endpoints = tuple(map(Endpoint._make, message.members))
+        return message._replace(limits=Limits._make(message.limits), members=endpoints)
+    if type(message) is Members:
+        return Members(tuple(map(Endpoint._make, message.members)))
     return message
 
 

@@ -57,6 +57,17 @@ async def test_hello_is_welcomed_with_what_a_client_needs(served: Front) -> None
     assert served.gateway.connections == 2
 
 
+async def test_clients_are_told_who_the_members_are_and_of_each_change(served: Front, client: RawClient) -> None:
+    """V12: who was given the first three must find those that come after them."""
+    members = (wire.Endpoint(2, "tcp://two"), wire.Endpoint(4, "tcp://four"))
+    served.gateway.tell_members(members)
+    served.gateway.tell_members(members)
+    served.gateway.tell_members(members[1:])
+    assert await client.receive() == wire.Members(members)
+    assert await client.receive() == wire.Members(members[1:])
+    assert (await served.client().hello()).members == members[1:]
+
+
 async def test_ping_tells_whether_the_replica_serves(served: Front, client: RawClient) -> None:
     served.replica.next_offset = 17
     client.send(wire.Ping(5))

@@ -292,8 +292,9 @@ class Replica:
         if self.refuse_hello is not None:
             return wire.failure(0, self.refuse_hello)
         feed_address = f"tcp://127.0.0.1:{self.feed_port}"
+        next_offset = self.order.next_offset
         return wire.Welcome(
-            self.replica, (1, 7), (3, 1), self.order.slot, self.credit, LIMITS, feed_address, self.order.next_offset
+            self.replica, (1, 7), (3, 1), self.order.slot, self.credit, LIMITS, feed_address, next_offset, self.members
         )
 
     def _on_publish(self, identity: bytes, publish: wire.Publish, packed: bytes) -> None:
@@ -313,11 +314,18 @@ class Replica:
         for one in held:
             self._on_publish(*one)
 
+    def tell_members(self, *replicas: "Replica") -> None:
+        """Say to every client that these are the members now (V12)."""
+        self.members = tuple(wire.Endpoint(one.replica, one.endpoint) for one in replicas)
+        for identity in self._identities:
+            self._send(identity, wire.Members(self.members))
+
     def say_goodbye(self) -> None:
         """Ask every client that ever said HELLO to move on (V11)."""
         for identity in self._identities:
             self._send(identity, wire.Goodbye("leaving"))
 
+    members: tuple[wire.Endpoint, ...] = ()
     _identities: frozenset[bytes] = frozenset()
 
     def _send(self, identity: bytes, message: wire.Message, payloads: tuple[bytes, ...] = ()) -> None:

@@ -74,6 +74,34 @@ async def test_a_replica_that_leaves_hands_its_clients_on(replicas: list[Replica
         assert bus.replica != first.replica
 
 
+@pytest.mark.parametrize("how", ["by WELCOME", "while connected"])
+async def test_a_client_outlives_every_replica_that_it_was_given(order: Order, how: str) -> None:
+    """V12: members come and go; who was given the first one goes on with the last one."""
+    with Replica(order, 1) as first, Replica(order, 2) as second, Replica(order, 3) as third:
+        if how == "by WELCOME":
+            first.tell_members(first, second)
+        async with ringcast.connect([first.endpoint], timeout=5) as bus:
+            if how == "while connected":
+                first.tell_members(first, second)
+            await bus.publish("a", b"1")
+            first.kill()
+            assert (await bus.publish("a", b"2")).offset == 1
+            assert bus.replica == 2
+            second.tell_members(third)
+            await bus.publish("a", b"3")
+            second.kill()
+            assert (await bus.publish("a", b"4")).offset == 3
+            assert bus.replica == 3
+        assert order.payloads() == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_replica_that_was_not_given_is_found_by_its_id(order: Order) -> None:
+    with Replica(order, 1) as first, Replica(order, 2) as second:
+        first.tell_members(first, second)
+        async with ringcast.connect([first.endpoint], replica=2, timeout=5) as bus:
+            assert bus.replica == 2
+
+
 async def test_a_replica_that_is_not_ready_refuses_and_is_left(replicas: list[Replica], order: Order) -> None:
     refused: list[int] = []
 

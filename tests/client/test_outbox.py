@@ -16,7 +16,7 @@ from tests.client.doubles import LIMITS, Order
 
 def welcome(credit: int = 1 << 20, outstanding: int = 64, opened: int = 1) -> wire.Welcome:
     limits = LIMITS._replace(outstanding_max=outstanding)
-    return wire.Welcome(1, (1, 1), (1, 1), opened, credit, limits, "", 0)
+    return wire.Welcome(1, (1, 1), (1, 1), opened, credit, limits, "", 0, ())
 
 
 @given(st.integers(0, 1 << 32), st.integers(100, 2_000), st.integers(1, 8))

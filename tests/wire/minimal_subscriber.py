@@ -43,9 +43,11 @@ def subscribe(address, topic, position=0):
     while True:
         while behind:  # FETCH until next_offset = end
             dealer.send(msgpack.packb([1, cluster, 0, 6, 1, topic, position, 0, 1000, 1 << 20, 1]))
-            header, *payloads = dealer.recv_multipart()
-            _, _, _, kind, _, batches, next_offset, end, _ = msgpack.unpackb(header)
-            assert kind == 7, "FETCHED"
+            kind = 0
+            while kind != 7:  # FETCHED; MEMBERS may come before it
+                header, *payloads = dealer.recv_multipart()
+                _, _, _, kind, *fields = msgpack.unpackb(header)
+            _, batches, next_offset, end, _ = fields
             for (_, first, *_), packed in zip(batches, payloads, strict=True):
                 yield from batch(first, packed, position)
             position, behind = max(position, next_offset), next_offset < end

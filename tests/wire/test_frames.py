@@ -39,10 +39,11 @@ MAPPING = st.dictionaries(st.text(max_size=10), PLAIN, max_size=4)
 INFOS = st.builds(wire.BatchInfo, NAME, U63, COUNT, SIGNED, U63, CLIENTS, U63)
 LIMITS = st.builds(wire.Limits, POSITIVE, POSITIVE, POSITIVE, POSITIVE)
 PAIR = st.tuples(U63, U64)
+ENDPOINTS = st.lists(st.builds(wire.Endpoint, U63, NAME), max_size=4).map(tuple)
 
 ANY_MESSAGE: st.SearchStrategy[wire.Message] = st.one_of(
     st.builds(wire.Hello, CLIENTS, U63),
-    st.builds(wire.Welcome, U63, PAIR, PAIR, U63, U63, LIMITS, NAME, U63),
+    st.builds(wire.Welcome, U63, PAIR, PAIR, U63, U63, LIMITS, NAME, U63, ENDPOINTS),
     st.builds(wire.Publish, NAME, CLIENTS, POSITIVE, COUNT, U63),
     st.builds(wire.Receipt, CLIENTS, POSITIVE, U63, COUNT, U63, U63, U63),
     st.builds(wire.Refused, CLIENTS, POSITIVE, CODE, DETAILS, SIGNED),
@@ -54,6 +55,7 @@ ANY_MESSAGE: st.SearchStrategy[wire.Message] = st.one_of(
     st.builds(wire.Ping, U63),
     st.builds(wire.Pong, U63, st.booleans(), U63, U63),
     st.builds(wire.Goodbye, st.text(max_size=256)),
+    st.builds(wire.Members, ENDPOINTS),
 )
 
 

@@ -23,6 +23,7 @@ MESSAGES: dict[str, wire.Message] = {
         limits=wire.Limits(1_048_576, 4_096, 255, 128),
         feed="tcp://10.0.0.2:7001",
         next_offset=41,
+        members=(wire.Endpoint(2, "tcp://10.0.0.2:7000"), wire.Endpoint(4, "tcp://10.0.0.4:7000")),
     ),
     "publish": wire.Publish("orders.eu", CLIENT, 5, 2, 7),
     "receipt": wire.Receipt(CLIENT, 5, 41, 2, 7, 1_700_000_000_000_000, 1_048_576),
@@ -35,6 +36,7 @@ MESSAGES: dict[str, wire.Message] = {
     "ping": wire.Ping(9),
     "pong": wire.Pong(9, True, 1_048_576, 43),
     "goodbye": wire.Goodbye("leaving"),
+    "members": wire.Members((wire.Endpoint(4, "tcp://10.0.0.4:7000"),)),
 }
 
 VECTORS: dict[str, bytes] = {
