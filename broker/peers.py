@@ -1,6 +1,7 @@
 """Transport between the members: PUB/SUB for what goes to all, DEALER -> ROUTER for what goes to one.
 
-Each member binds a PUB and a ROUTER and connects a SUB to every peer's PUB and one DEALER to each peer's ROUTER.
+Each member binds a PUB and a ROUTER and connects a SUB to every peer's PUB and one DEALER to each peer's ROUTER; peers
+come and go while it runs (V12).
 DEALERs only send and the ROUTER only receives, so each direction of a pair has a connection and a bounded queue of its
 own. The frames are opaque here: a codec turns them into events, and what it refuses is dropped and counted
 (docs/faults.md 38-41).
@@ -87,10 +88,10 @@ class Link(Enum):
 class _Peer:
     """One peer's DEALER, its monitor, and what is known of the way."""
 
-    __slots__ = ("dealer", "endpoint", "link", "monitor")
+    __slots__ = ("dealer", "endpoints", "link", "monitor")
 
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoints: PeerEndpoints) -> None:
+        self.endpoints = endpoints
         self.link = Link.UNKNOWN
         self.dealer: DrainedSocket | None = None
         self.monitor: DrainedSocket | None = None
@@ -140,9 +141,7 @@ class PeerTransport(Generic[Event]):
         self._sub.socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._peers: dict[int, _Peer] = {}
         for member, endpoints in peers.items():
-            self._sub.socket.connect(endpoints.pub)
-            self._peers[member] = _Peer(endpoints.peer)
-            self._connect(member)
+            self.add(member, endpoints)
 
     def _open(self, kind: int, send_queue_max: int = 1_000) -> "zmq.Socket[bytes]":
         limits = SocketLimits(
@@ -156,6 +155,30 @@ class PeerTransport(Generic[Event]):
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
         socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
         return socket
+
+    # -------------------------------------------------------------- who
+
+    def add(self, member: int, endpoints: PeerEndpoints) -> None:
+        """Connect to a peer, or to its new addresses; nothing happens if it is connected to these."""
+        known = self._peers.get(member)
+        if known is not None and known.endpoints == endpoints:
+            return
+        self.remove(member)
+        self._peers[member] = _Peer(endpoints)
+        self._sub.socket.connect(endpoints.pub)
+        self._connect(member)
+
+    def remove(self, member: int) -> None:
+        """Drop the connections to a peer, and what is queued for it; `on_peer_lost` does not follow."""
+        peer = self._peers.pop(member, None)
+        if peer is not None:
+            peer.close()
+            self._sub.socket.disconnect(peer.endpoints.pub)
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """Those that are connected to, whether the connection stands or not."""
+        return tuple(self._peers)
 
     # -------------------------------------------------------------- out
 
@@ -229,19 +252,17 @@ class PeerTransport(Generic[Event]):
         socket.setsockopt(zmq.IMMEDIATE, 1)
         monitor = socket.get_monitor_socket(_MONITORED)
         peer.dealer = DrainedSocket(socket)
-        peer.monitor = DrainedSocket(monitor, lambda messages: self._monitored(member, messages))
-        socket.connect(peer.endpoint)
+        peer.monitor = DrainedSocket(monitor, lambda messages: self._monitored(member, peer, messages))
+        socket.connect(peer.endpoints.peer)
 
-    def _monitored(self, member: int, messages: list[Message]) -> None:
+    def _monitored(self, member: int, peer: _Peer, messages: list[Message]) -> None:
         for frames in messages:
             event, _ = _MONITOR_FRAME.unpack(frames[0])
-            self._link_changed(member, event)
+            if not self._closed and self._peers.get(member) is peer:  # else a callback of ours removed it
+                self._link_changed(member, peer, event)
 
-    def _link_changed(self, member: int, event: int) -> None:
+    def _link_changed(self, member: int, peer: _Peer, event: int) -> None:
         """V1, as a table: handshake = found; broken, then a failed connect = lost; a first connect that fails too."""
-        peer = self._peers[member]
-        if self._closed:
-            return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             if peer.link is not Link.UP:
                 found = peer.link is not Link.BROKEN  # cut and made again at once: nobody noticed

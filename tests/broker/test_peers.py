@@ -179,3 +179,41 @@ async def test_a_peer_that_was_never_there_is_lost(ports: dict[int, tuple[int, i
     finally:
         one.transport.close()
         context.destroy(linger=0)
+
+
+async def test_a_peer_is_added_moved_and_removed_while_others_go_on(pair: tuple[Member, Member]) -> None:
+    """V12: the newcomer hears and is heard; the one that went hears nothing more, and nobody is told it is lost."""
+    one, two = pair
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    moved, there = free_ports(4), {}
+    for place, ports in (("first", moved[:2]), ("second", moved[2:])):
+        there[place] = Member(context, {3: (ports[0], ports[1])}, 3)
+    try:
+        for place, member in there.items():
+            endpoints = PeerEndpoints(member.transport.peer_endpoint, member.transport.pub_endpoint)
+            one.transport.add(3, endpoints)
+            one.transport.add(3, endpoints)
+            await until(lambda: one.transport.send(3, [b"hello"]), f"connected to the {place} place")
+
+            def heard(member: Member = member) -> bool:  # PUB frames may be lost (A8)
+                member.transport.broadcast([b"to all"])
+                return (b"to all",) in one.events and (b"hello",) in member.events
+
+            await until(heard, f"heard at the {place} place")
+            one.events.clear()
+        assert one.links == [("found", 3), ("found", 3)]
+        assert sorted(one.transport.peers) == [2, 3]
+        one.transport.remove(3)
+        one.transport.remove(3)
+        assert not one.transport.send(3, [b"gone"])
+        assert one.transport.peers == (2,)
+        for member in there.values():
+            member.transport.broadcast([b"to nobody"])
+        assert two.transport.send(1, [b"still here"])
+        await until(lambda: (b"still here",) in one.events, "the other peer")
+        assert (b"to nobody",) not in one.events
+        assert one.links == [("found", 3), ("found", 3)]
+    finally:
+        for member in there.values():
+            member.transport.close()
+        context.destroy(linger=0)
