@@ -36,7 +36,10 @@ def bus(
     Every key comes from the file, RINGCAST_* variables or a flag (replicas/config.py lists them). SIGTERM leaves the
     ring and drains the clients. Exit codes: 0 stopped in order; 2 wrong configuration; 3 the replica stopped itself to
     keep the order; 4 the disk failed; 5 the data folder is in use or another member's; 6 an address cannot be bound
-    (the log says which key, which address, and who has it).
+    (the log says which key, which address, and who has it); 7 it was removed from the cluster.
+
+    A replica that is to be added to a running cluster is started in the same way, with [peers] that name today's
+    members and itself: it waits for `ringcast members add`. Who is a member stands in the log from then on.
     """
     loaded = load(config, {"id": member, "data": data, "log_level": log_level})
     from replicas.bus import run

@@ -2,7 +2,7 @@
 
 Exit codes of the process (documented in `ringcast serve --help`):
 0 stopped in order; 3 the core stopped itself (divergence, V7); 4 the disk failed or is damaged (D5); 5 the data folder
-is in use or another member's; 6 an address cannot be bound.
+is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster (V12).
 
 Signals: SIGTERM, SIGINT leave the ring and stop (V11), a second one stops at once.
 """
@@ -23,12 +23,14 @@ import zmq
 from broker.feed import FEED_LIMITS, Feed
 from broker.gateway import Gateway, GatewayLimits
 from broker.intake import IntakeLimits
-from broker.peers import PeerEndpoints, PeerTransport
+from broker.peers import PeerTransport
 from broker.sockets import AddressRefused, SocketLimits, bind, open_socket
 from replicas import logs
 from replicas.addresses import blame, keys_of
 from replicas.config import BusConfig
+from replicas.directory import Addresses
 from replicas.health import HealthServer
+from replicas.links import Links
 from replicas.peer_codec import PeerCodec
 from replicas.recovery import open_store
 from replicas.retention import Retention
@@ -39,7 +41,7 @@ from sequencer.errors import InvariantError
 from sequencer.quorum import majority
 from store.errors import FolderInUse, StoreError, WrongFolder
 
-STOPPED, HALTED, DISK, FOLDER, ADDRESS = 0, 3, 4, 5, 6
+STOPPED, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 3, 4, 5, 6, 7
 #: The writer's thread needs the interpreter for microseconds between two syncs: it must not wait 5 ms for them.
 SWITCH_INTERVAL_S = 0.0005
 CLOSE_TIMEOUT_S = 10.0
@@ -65,7 +67,10 @@ class BusReplica:
         self.shell = shell = Shell(config, opened, self._stopped)
         shell.feed = self._feed(shell)
         shell.gateway = self._gateway(shell)
+        self.links = Links(shell, self._removed)
         shell.transport = self._transport(shell)
+        shell.on_configuration = self.links.configured
+        shell.on_introduced = self.links.introduced
         self.health = HealthServer(lambda: self.shell)
         host, _, port = config.bind_http.rpartition(":")
         try:
@@ -82,6 +87,8 @@ class BusReplica:
             feed_event=shell.feed_event,
             wall_us=wall_us,
         )
+        self._know_members()
+        self._background(self.links.run())
         self._background(self.retention.run())
         self._background(self._verify())
         if config.check_invariants:
@@ -120,21 +127,49 @@ class BusReplica:
 
     def _transport(self, shell: Shell) -> PeerTransport[Any]:
         config = self.config
-        peers = {
-            member: PeerEndpoints(address.peer_endpoint, address.pub_endpoint)
-            for member, address in config.peers.items()
-            if member != config.id
-        }
         return PeerTransport(
             self._context,
             bind_peer=f"tcp://{config.bind_peer}",
             bind_pub=f"tcp://{config.bind_pub}",
-            peers=peers,
+            peers={},  # whom to connect to is not the file's alone to say (V12): `links`
             codec=PeerCodec(config.ring, config.id, lambda: shell.core.wants_requests),
             on_events=shell.received,
             on_peer_lost=shell.peer_lost,
-            on_peer_found=shell.peer_found,
+            on_peer_found=self.links.found,
         )
+
+    def _know_members(self) -> None:
+        """V12: who is a member stands in the log; the file is for the first day, and for addresses."""
+        config, shell = self.config, self.shell
+        own = config.peers[config.id]
+        http = _advertised(f"tcp://{self.http}", None).replace("tcp://", "http://")
+        shell.directory.learn(
+            config.id,
+            Addresses(own.peer_endpoint, own.pub_endpoint, self.client_endpoint, self.feed_endpoint, http),
+        )
+        self.links.configured(shell.configuration)
+        present = shell.core.next_members
+        if shell.core.view is not None and present != config.members:
+            self.log.warning(
+                "members_differ",
+                file=config.members,
+                log=present,
+                next="the log decides; name today's members in [peers], so that this replica finds them in any case",
+            )
+
+    def _removed(self) -> None:
+        """V12: a quorum runs without this member, and nobody needs it any more."""
+        shell = self.shell
+        view = shell.core.newest_view
+        self.log.warning(
+            "replica_removed",
+            members=view.members if view is not None else (),
+            next="its data is not needed any more; to take part again, join under a new id with an empty folder",
+        )
+        if shell.gateway is not None:
+            shell.gateway.leave("removed from the cluster")
+        if not self.finished.done():
+            self.finished.set_result(REMOVED)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

@@ -42,6 +42,12 @@ class Overview:
 
     async def look(self) -> list[dict[str, Any]]:
         """One row for each member, by id: the fields of the query `status`, or `replica` and `error`."""
+        found = await asyncio.gather(*map(self._ask, self._members))
+        newest = max((one for one in found if "view" in one), key=lambda one: one["view"], default=None)
+        if newest is None or newest["members"] == self._members:
+            return list(found)
+        # V12: whoever was asked first may be one that is removed, or not added yet
+        self._members = tuple(newest["members"])
         return list(await asyncio.gather(*map(self._ask, self._members)))
 
     async def _ask(self, member: int) -> dict[str, Any]:

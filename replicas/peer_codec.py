@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Frames
 from typing import Any, NamedTuple
 
+from replicas.directory import Addresses, Introduced, read_addresses
 from replicas.parts import (
     FRAMES_MAX,
     MEMBER_ID_MAX,
@@ -345,13 +346,17 @@ def _read_leave(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Leave:
     return m.Leave()
 
 
+def _read_addresses(fields: tuple[Any, ...], _frames: PayloadReader) -> Addresses:
+    return read_addresses(fields)
+
+
 class _Kind(NamedTuple):
     pack: Callable[[Any, Payload], tuple[Plain, ...]]
-    read: Callable[[tuple[Any, ...], PayloadReader], m.Message]
+    read: Callable[[tuple[Any, ...], PayloadReader], m.Message | Addresses]
 
 
 #: Type on the wire -> message. Numbers are given once and never used again.
-_KINDS: dict[int, tuple[type[m.Message], _Kind]] = {
+_KINDS: dict[int, tuple[type[m.Message | Addresses], _Kind]] = {
     1: (m.Broadcast, _Kind(_pack_broadcast, _read_broadcast)),
     2: (m.Token, _Kind(_pack_token, _read_token)),
     3: (m.Nack, _Kind(_plain_fields, _read_nack)),
@@ -371,15 +376,16 @@ _KINDS: dict[int, tuple[type[m.Message], _Kind]] = {
     17: (m.Join, _Kind(_plain_fields, _read_join)),
     18: (m.Joined, _Kind(_plain_fields, _read_joined)),
     19: (m.Leave, _Kind(_plain_fields, _read_leave)),
+    20: (Addresses, _Kind(_plain_fields, _read_addresses)),
 }
-_PACKERS: dict[type[m.Message | StoredMessage], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
+_PACKERS: dict[type[m.Message | StoredMessage | Addresses], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
     **{kind: (number, how.pack) for number, (kind, how) in _KINDS.items()},
     StoredRetransmit: (4, _pack_stored_retransmit),
     StoredRecords: (12, _pack_stored_records),
 }
 
 
-def encode(envelope: Envelope, cluster: int, message: m.Message | StoredMessage) -> list[bytes]:
+def encode(envelope: Envelope, cluster: int, message: m.Message | StoredMessage | Addresses) -> list[bytes]:
     """The frames of a message: header first, then the payload frames themselves (not copied)."""
     number_, pack = _PACKERS[type(message)]
     payload: Payload = []
@@ -399,7 +405,7 @@ class PeerCodec:
         self._ring = ring
         self._member = member
 
-    def decode(self, frames: Frames[bytes]) -> Received | None:
+    def decode(self, frames: Frames[bytes]) -> Received | Introduced | None:
         """The event of a frame; None for our own (a PUB heard by our own SUB after a mistake in the addresses).
 
         Raises BadFrame, UnsupportedVersion or WrongCluster: drop the frame and count it. The cluster id and the sender
@@ -426,4 +432,6 @@ class PeerCodec:
         reader = PayloadReader(frames, wants_published=self._wants_requests())
         message = known[1].read(fields[7:], reader)
         reader.close()
+        if isinstance(message, Addresses):
+            return Introduced(cluster, sender, message)
         return Received(cluster, sender, incarnation, message)

@@ -15,10 +15,11 @@ import structlog
 from broker.feed import Feed
 from broker.gateway import Gateway, Reply, Standing
 from broker.peers import PeerTransport
-from replicas import accepted_loss, members
 from replicas.config import BusConfig
+from replicas.directory import Addresses, Directory, Introduced
 from replicas.disk import Disk, operation_of
 from replicas.machine import Machine
+from replicas.operators import Operators
 from replicas.peer_codec import Envelope, encode
 from replicas.reads import Reads
 from replicas.recovery import Opened, open_store
@@ -79,14 +80,15 @@ class Shell:
         self._stopped = False
         self._machine: Machine | None = None
         self.leaving = False
-        self.transport: PeerTransport[o.Received] | None = None
+        self.directory = Directory(config)
+        self.transport: PeerTransport[o.Received | Introduced] | None = None
         self.gateway: Gateway | None = None
         self.feed: Feed | None = None
         self.reads = Reads(self._loop, self._ask_read, self._read_trouble)
-        self._recovers = accepted_loss.RecoverQueries(self.feed_event)
-        self.members = members.MembersChanges(self.feed_event)
-        #: Called with each configuration that is delivered: its info holds what is needed to reach the members (V12).
-        self.on_configuration: Callable[[Configuration], None] | None = None
+        self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready)
+        #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
+        self.on_configuration: Callable[[Configuration], None] = lambda _: None
+        self.on_introduced: Callable[[Introduced], None] = lambda _: None
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
@@ -104,7 +106,7 @@ class Shell:
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
         )
-        self.serving = Serving(self._loop, opened.store, self._send_served)
+        self.serving = Serving(self._loop, opened.store, self._send_own)
         self._use_topics(opened.topics)
         newest = next(iter(opened.store.snapshots()), None)
         if newest is not None and newest.slot >= opened.recovered.first:
@@ -131,9 +133,12 @@ class Shell:
         self._events.append(event)
         self._plan_turn()
 
-    def received(self, events: list[o.Received]) -> None:
+    def received(self, events: list[o.Received | Introduced]) -> None:
         """Frames of peers, oldest first."""
         for event in events:
+            if isinstance(event, Introduced):
+                self.on_introduced(event)
+                continue
             message = event.message
             if isinstance(message, SnapshotChunk):
                 try:
@@ -206,7 +211,7 @@ class Shell:
         self.reads.applied(self.machine.topics.applied)
         for fact in output.facts:
             self._tell(fact)
-        if output.configuration is not None and self.on_configuration is not None:
+        if output.configuration is not None:
             self.on_configuration(output.configuration)
         if output.halt:
             self.stop(3, output.halt)
@@ -275,8 +280,7 @@ class Shell:
         senders = tuple(sorted(topics.senders.items()))
         opened = o.SnapshotOpened(topics.applied, topics.chain, topics.time_us, senders, topics.configuration)
         self.feed_event(opened)
-        if self.on_configuration is not None:
-            self.on_configuration(topics.configuration)
+        self.on_configuration(topics.configuration)
 
     def _send(self, send: o.Send) -> None:
         if self.transport is None:
@@ -287,8 +291,14 @@ class Shell:
         else:
             self.transport.send(send.to, frames)
 
-    def _send_served(self, to: int, message: Served) -> None:
-        """A frame that the shell itself made (records, chunks)."""
+    def introduce(self, to: int) -> None:
+        """Tell a peer where this replica is reached."""
+        own = self.directory.of(self.config.id)
+        if own is not None:
+            self._send_own(to, own)
+
+    def _send_own(self, to: int, message: Served | Addresses) -> None:
+        """A frame that the shell itself made (records, chunks, addresses)."""
         if not self._stopped and self.transport is not None:
             self.transport.send(to, encode(self._envelope(), self.core.stable.cluster, message))
 
@@ -303,10 +313,7 @@ class Shell:
         self.counters[f"fact_{fact.name}"] += 1
         write = self.log.debug if fact.name in QUIET_FACTS else self.log.info
         write(fact.name, **fact.fields)
-        if fact.name in accepted_loss.FACTS:
-            self._recovers.tell(fact, self.core, self.machine.topics.next_offset)
-        elif fact.name in members.FACTS:
-            self.members.tell(fact)
+        self.operators.tell(fact, self.machine.topics.next_offset)
 
     @property
     def configuration(self) -> Configuration:
@@ -340,7 +347,7 @@ class Shell:
         if found is None:
             self._served_us = now
         changes = now - self._served_us < VIEW_CHANGE_US and self.core.takes_part
-        return None if changes and not (self.core.disk_full or self.leaving) else found
+        return None if changes and not (self.core.disk_full or self.core.removed or self.leaving) else found
 
     def room(self) -> int:
         """Bytes that may be submitted, less what waits for the next step."""
@@ -352,11 +359,9 @@ class Shell:
         self.feed_event(o.Submitted(frames))
 
     def answer(self, request: Fetch | Query, reply: Reply) -> None:
-        """FETCH or QUERY: linearizable after K3, local at once. `recover` is for when there is no quorum."""
-        if isinstance(request, Query) and request.name == accepted_loss.QUERY:
-            self._recovers.take(request, reply)
-            return
-        self.reads.answer(request, reply, self.machine.queries)
+        """FETCH or QUERY: linearizable after K3, local at once. What the core answers itself needs no read."""
+        if not self.operators.take(request, reply):
+            self.reads.answer(request, reply, self.machine.queries)
 
     # ------------------------------------------------------------------ reads (K3)
 
@@ -403,11 +408,9 @@ class Shell:
         self.disk.stop(10.0)
         self.store.close()
         self._events.clear()
-        restarting = NotReady(replica=self.config.id, state="restarting")
-        self._recovers.abandon(restarting)
-        self.members.abandon()
+        self.operators.abandon()
         if self.gateway is not None:
-            self.gateway.abandon(restarting)
+            self.gateway.abandon(NotReady(replica=self.config.id, state="restarting"))
         try:
             opened = open_store(self.config, self.bounds)
         except StoreError as error:
@@ -417,9 +420,8 @@ class Shell:
         if self.feed is not None:
             self.feed.jump(self.machine.topics.next_offset)
         if self.transport is not None:
-            for member in self.config.members:
-                if member in self.transport.connected:
-                    self.feed_event(o.PeerFound(member))
+            for member in self.transport.connected:
+                self.feed_event(o.PeerFound(member))
 
     def check_invariants(self) -> None:
         """The core's invariants, for the config flag; a broken one ends the process with the disk as it is."""

@@ -11,13 +11,16 @@ from sequencer.quorum import majority
 
 
 def state_of(core: Core, *, leaving: bool) -> str:
-    """One of: leaving, read-only, damaged, wiped, starting, removed, no quorum, waiting, catching up, serving."""
+    """One of: leaving, read-only, damaged, not a member, wiped, starting, removed, no quorum, waiting, catching up,
+    serving."""
     if leaving:
         return "leaving"
     if core.disk_full:
         return "read-only: disk full"
     if core.damage:
         return "damaged: repairing"
+    if core.outside:
+        return "not a member: waiting to be added"
     if core.stable.wiped:
         return "wiped: waiting to be readmitted"
     if core.blank:

@@ -13,6 +13,7 @@ from ringcast.client import Bus, connect
 from ringcast.errors import (
     AlreadyApplied,
     BadFrame,
+    ChangeRefused,
     Closed,
     Compacted,
     Disconnected,
@@ -46,6 +47,7 @@ __all__ = [
     "BadFrame",
     "Batch",
     "Bus",
+    "ChangeRefused",
     "Closed",
     "Compacted",
     "CursorInfo",

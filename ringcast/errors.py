@@ -10,6 +10,7 @@
     │   ├── IdReused               the same (client, sequence) with another content (K1)
     │   ├── SessionExpired         the client id was forgotten by the cluster (K1)
     │   ├── Compacted              the offset was trimmed by retention (C2)
+    │   ├── ChangeRefused          a member cannot be added or removed now (V12)
     │   └── UnknownQuery           the replica knows no query, cursor or topic of this name
     ├── PublishUnknown             the id was closed while the batch was unanswered: it may be in the order, or not
     ├── Unavailable                nobody can answer now; the request may be tried again
@@ -138,6 +139,13 @@ class Compacted(Refused):
 
     code = "compacted"
     sentence = "offset {offset} was removed by retention, the oldest kept is {below}: start there, or with 'earliest'"
+
+
+class ChangeRefused(Refused):
+    """Details: change, why, next, passes (bool: it may pass by itself, ask again). Nothing was changed (V12)."""
+
+    code = "change_refused"
+    sentence = "{change} is refused and nothing was changed: {why}; {next}"
 
 
 class UnknownQuery(Refused):

@@ -1,17 +1,25 @@
 """Changes of members at a replica (V12): who asked is answered, what is delivered is told, rows remember it."""
 
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicas import rows
+from replicas.directory import read_info
 from replicas.members import MembersChanges
+from replicas.shell import Shell
 from replicas.standing import state_of
 from replicas.topics import Topics
+from ringcast.errors import ChangeRefused, NotInQuorum, NotReady, Refused
+from ringcast.strict import Plain
+from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Query
 from sequencer.messages import Join
 from sequencer.output import ChangeMembersAsked, Fact, Received
 from sequencer.types import FOUNDERS, NO_VIEW, Configuration, Incarnation, MembersChange, Request
 from tests.replicas.log_maker import Log
+from tests.replicas.test_directory import addresses
 from tests.replicas.test_shell import Opener, until
 from tests.replicas.test_topics import BOUNDS, Tables, loaded, put
 from tests.sequencer.group import Group
@@ -55,15 +63,78 @@ async def test_who_asks_is_answered_in_order() -> None:
     assert (await second, await third) == ("because", "restarting")
 
 
+class Answers:
+    """What a query was answered with."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    async def ask(self, name: str, arguments: dict[str, Plain], consistency: int = LINEARIZABLE) -> Any:
+        """The answer, or the error."""
+        found: list[Any] = []
+        self._shell.answer(Query(1, name, arguments, consistency), lambda answer, _: found.append(answer))
+        await until(lambda: bool(found))
+        return found[0].result if isinstance(found[0], Answer) else found[0]
+
+
+def hears(shell: Shell, member: int) -> None:
+    """A newcomer that is bound to the cluster says JOIN."""
+    shell.received([Received(shell.cluster(), member, Incarnation(1, 9), Join(5, True, 0, NO_VIEW, 0))])
+
+
+async def test_the_queries_of_an_operator(tmp_path: Path) -> None:
+    shell = Opener(tmp_path / "data").open()
+    answers = Answers(shell)
+    assert isinstance(await answers.ask("members", {}), NotReady)
+    assert (await answers.ask("members", {}, LOCAL))["members"] == (1,)
+    await until(shell.core.in_quorum)
+    assert await answers.ask("change_members", {"add": 1}) == await answers.ask("change_members", {"remove": 2})
+    refused = await answers.ask("change_members", {"add": 2})
+    assert isinstance(refused, ChangeRefused)
+    assert "start it first, on an empty folder and with [peers] that name members 1, 2 where they are" in str(refused)
+    shell.directory.learn(2, addresses("elsewhere"))
+    refused = await answers.ask("change_members", {"add": 2})
+    assert "it says that it is at tcp://elsewhere:1, and is not heard there" in str(refused)
+    refused = await answers.ask("change_members", {"remove": 1})
+    assert str(refused) == (
+        "removing member 1 is refused and nothing was changed: 1 to 7 members; the last one goes with the cluster: "
+        "end its process"
+    )
+    assert not refused.details["passes"]
+    hears(shell, 2)
+    await until(lambda: shell.core.has_joined(2))
+    listed = await answers.ask("members", {})
+    assert (listed["members"], listed["waiting"], listed["ring"]) == ((1,), (2,), (1,))
+    assert listed["addresses"]["2"] == astuple(addresses("elsewhere"))
+    hears(shell, 2)
+    assert await answers.ask("change_members", {"add": 2}) == {"asked": True}
+    await until(lambda: shell.configuration.members == (1, 2))
+    assert read_info(shell.configuration.info)[2] == addresses("elsewhere")
+    refused = await answers.ask("change_members", {"add": 3})
+    assert isinstance(refused, ChangeRefused | NotReady | NotInQuorum)
+    shell.close(5.0)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"add": 0}, {"add": 64}, {"add": "2"}, {"add": True}, {"add": 2, "remove": 3}, {"set": 2}]
+)
+async def test_a_wish_that_is_none_is_refused(arguments: dict[str, Plain], tmp_path: Path) -> None:
+    shell = Opener(tmp_path / "data").open()
+    refused = await Answers(shell).ask("change_members", arguments)
+    assert isinstance(refused, Refused)
+    assert "expected add or remove with an id of 1 to 63" in str(refused)
+    shell.close(5.0)
+
+
 async def test_a_shell_tells_the_configuration_that_is_delivered(tmp_path: Path) -> None:
     opener = Opener(tmp_path / "data")
     shell = opener.open()
     told: list[Configuration] = []
     shell.on_configuration = told.append
     await until(shell.core.in_quorum)
-    assert await shell.members.ask((1, 2), WHERE) == "the new member is not heard"
-    shell.received([Received(shell.cluster(), 2, Incarnation(1, 9), Join(5, True, 0, NO_VIEW, 0))])
-    assert await shell.members.ask((1, 2), WHERE) == ""
+    assert await shell.operators.members.ask((1, 2), WHERE) == "the new member is not heard"
+    hears(shell, 2)
+    assert await shell.operators.members.ask((1, 2), WHERE) == ""
     await until(lambda: bool(told))
     assert told == [Configuration((1, 2), 0, WHERE)] == [shell.configuration]
     await until(lambda: shell.core.members == (1, 2))

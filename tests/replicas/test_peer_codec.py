@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicas.directory import Addresses, Introduced
 from replicas.peer_codec import Envelope, PeerCodec, encode
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
 from ringcast.strict import dumps
@@ -37,6 +38,12 @@ def test_round_trip(kind: type[m.Message], data: st.DataObject) -> None:
     assert CODEC.decode(frames) == Received(cluster, 1, incarnation, message)
 
 
+def test_addresses_come_as_an_introduction() -> None:
+    """V12: for the transport's owner; the core knows no addresses."""
+    own = Addresses("tcp://host:1", "tcp://host:2", "tcp://host:3", "", "http://host:5")
+    assert CODEC.decode(encode(ENVELOPE, 7, own)) == Introduced(7, 1, own)
+
+
 @pytest.mark.parametrize(
     ("payloads", "frames"),
     [([b"x" * 100_000] * 6, 7), ([b"x"] * 3, 4), ([b"x"] * 4, 2), ([b"x" * 20_000] * 1_200, 2), ([b""], 2)],
@@ -47,7 +54,7 @@ def test_many_small_payloads_share_a_frame(payloads: list[bytes], frames: int) -
     encoded = encode(ENVELOPE, 7, message)
     assert len(encoded) == frames
     received = CODEC.decode(encoded)
-    assert received is not None
+    assert isinstance(received, Received)
     assert received.message == message
 
 
@@ -60,7 +67,7 @@ def test_a_request_has_the_digest_of_what_came() -> None:
     """A3, A10: a payload that was changed on the way is not the one that an entry names."""
     encoded = encode(ENVELOPE, 7, m.Broadcast(STATUS, (_request(b"abc", b"def"),)))
     received = CODEC.decode([encoded[0], b"abc", b"deX"])
-    assert received is not None
+    assert isinstance(received, Received)
     assert isinstance(received.message, m.Broadcast)
     assert received.message.requests[0].digest == digest((b"abc", b"deX")) != digest((b"abc", b"def"))
 
@@ -71,11 +78,11 @@ def test_requests_that_nobody_wants_are_left_out(frames: tuple[bytes, ...]) -> N
     codec = PeerCodec(0, 2, wants_requests=lambda: False)
     requests = (_request(*frames),) if frames else ()
     received = codec.decode(encode(ENVELOPE, 7, m.Broadcast(STATUS, requests)))
-    assert received is not None
+    assert isinstance(received, Received)
     assert received.message == m.Broadcast(STATUS)
     asked = m.Retransmit(NO_VIEW, requests, ())
     received = codec.decode(encode(ENVELOPE, 7, asked))
-    assert received is not None
+    assert isinstance(received, Received)
     assert received.message == asked
 
 

@@ -97,7 +97,7 @@ def test_the_asker_reads_the_records_that_were_stored(store: LmdbStore) -> None:
     ):
         message, *_ = served(store, serve)
         received = CODEC.decode(encode(Envelope(0, 1, Incarnation(4, 99)), 7, message))
-        assert received is not None
+        assert isinstance(received, o.Received)
         assert received.message == wanted
 
 
