@@ -54,15 +54,15 @@ def up(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     started = cluster.start(wanted)
-    advice, up_and_said = None, False
+    advice, up_and_said, before = None, False, set(cluster.replicas)
     try:
         advice = _settle(cluster, wanted)
         up_and_said = True
         _show(cluster, started, advice, json)
         if not detach and started:
-            _watch(cluster, started)
+            _watch(cluster, started, before)
     except BaseException as error:
-        cluster.stop(started)
+        cluster.stop(_ours(cluster, started, before))
         if not (up_and_said and isinstance(error, KeyboardInterrupt)):
             raise
     else:
@@ -96,8 +96,8 @@ def _open_or_create(data: Path, replicas: int | None, durability: Durability | N
         )
     if replicas is not None and replicas != len(cluster.replicas):
         raise LocalClusterError(
-            f"{data} holds a cluster of {len(cluster.replicas)} replicas, not {replicas}: leave --replicas out, or "
-            "name another folder with --data"
+            f"{data} holds a cluster of {len(cluster.replicas)} replicas, not {replicas}: leave --replicas out, name "
+            "another folder with --data, or change the running cluster's members: `ringcast members add ID --start`"
         )
     return cluster
 
@@ -125,10 +125,16 @@ def _address(endpoint: str) -> str:
     return endpoint.partition("//")[2]
 
 
-def _watch(cluster: LocalCluster, started: list[int]) -> None:
+def _ours(cluster: LocalCluster, started: list[int], before: set[int]) -> list[int]:
+    """What Ctrl-C ends: what was started here, and what `members add --start` started since."""
+    cluster.reload()
+    return [member for member in cluster.replicas if member in started or member not in before]
+
+
+def _watch(cluster: LocalCluster, started: list[int], before: set[int]) -> None:
     """Until KeyboardInterrupt (Ctrl-C, SIGTERM or SIGHUP), or until the last process ended."""
     render.note("\nCtrl-C ends it")
-    while any(member in started for member in cluster.running()):
+    while set(_ours(cluster, started, before)) & set(cluster.running()):
         time.sleep(_WATCH_S)
     raise LocalClusterError(f"every replica ended; see {cluster.folder}/replica-*.log")
 

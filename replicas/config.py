@@ -12,7 +12,8 @@
     advertise_client = "10.0.0.1:7103"  # as clients reach it; the bound address unless given
     advertise_feed = "10.0.0.1:7104"
 
-    [peers]                           # every member, this one too: "host:peer port[:pub port]", pub = peer port + 1
+    # Every member, this one too: "host:peer port[:pub port]", pub = peer port + 1. Later the log says who is one (V12).
+    [peers]
     1 = "10.0.0.1:7101"
     2 = "10.0.0.2:7101"
     3 = "10.0.0.3:7101:7102"

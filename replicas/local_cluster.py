@@ -6,6 +6,7 @@ own, and are known by pid and start time, so that nothing else is ever signalled
 """
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -22,14 +23,17 @@ from typing import Self
 from replicas.addresses import NoFreePort, free_ports
 from replicas.config import BusConfig
 from replicas.processes import is_running, send_signal, start_time
+from replicas.standing import WAITS_TO_BE_ADDED
 from sequencer.config import MEMBERS_MAX
 
 FILE_NAME = "cluster.json"
+LOCK_NAME = "cluster.lock"
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 #: Advice that a replica gives for so long is not of the moment.
 ADVISED_FOR_S = 1.5
+_BINDS = ("peer", "pub", "client", "feed", "http")
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 5
 
@@ -93,41 +97,47 @@ class LocalCluster:
         if (folder / FILE_NAME).exists():
             raise LocalClusterError(f"{folder} holds a cluster already: start it again, or name another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            ports = iter(free_ports(5 * count, HOST))
-        except NoFreePort as error:
-            raise LocalClusterError(str(error)) from None
-        addresses = {member: tuple(next(ports) for _ in range(5)) for member in range(1, count + 1)}
-        where = {member: (hosts or {}).get(member, HOST) for member in addresses}
-        peers = "".join(f'{member} = "{where[member]}:{ports[0]}:{ports[1]}"\n' for member, ports in addresses.items())
-        replicas = {}
-        for member, (peer, pub, client, feed, web) in addresses.items():
-            path, data, host = folder / f"replica-{member}.toml", folder / f"replica-{member}", where[member]
-            binds = {"peer": peer, "pub": pub, "client": client, "feed": feed, "http": web}
-            lines = [f"id = {member}", f"data = {_toml(str(data))}"]
-            lines += [f'bind_{name} = "{host}:{port}"' for name, port in binds.items()]
-            extra = dict(settings or {})
-            group = extra.pop("group", {})
-            lines += [f"{key} = {_toml(value)}" for key, value in extra.items()]
-            lines += ["", "[peers]", peers]
-            if isinstance(group, Mapping) and group:
-                lines += ["[group]", *(f"{key} = {_toml(value)}" for key, value in group.items())]
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            replicas[member] = LocalReplica(
-                role="bus",
-                id=member,
-                pid=0,
-                started="",
-                config=str(path),
-                peer=f"tcp://{host}:{peer}",
-                client=f"tcp://{host}:{client}",
-                feed=f"tcp://{host}:{feed}",
-                http=f"http://{host}:{web}",
-                data=str(data),
-            )
+        ports = _free_ports(count)
+        where = {member: (hosts or {}).get(member, HOST) for member in range(1, count + 1)}
+        addresses = {member: [f"{host}:{next(ports)}" for _ in _BINDS] for member, host in where.items()}
+        peers = {member: _peer(*found[:2]) for member, found in addresses.items()}
+        replicas = {member: _write(folder, member, found, peers, settings or {}) for member, found in addresses.items()}
         cluster = cls(folder, "0", replicas)
-        cluster._save()
+        cluster._write_file()
         return cluster
+
+    def add(self, member: int, peers: Mapping[int, tuple[str, str]]) -> None:
+        """Write the configuration of one replica more, which is to join `peers`: id -> (peer, pub) endpoint (V12).
+
+        Other keys are those of the first replica. Nothing runs yet. Raises LocalClusterError.
+        """
+        if member in self.replicas:
+            raise LocalClusterError(f"{self.folder} has a replica {member} already: start it, or take another id")
+        data = self.folder / f"replica-{member}"
+        if data.exists():
+            raise LocalClusterError(f"{data} is of a replica of old, and an id is given once: take another id")
+        ports = _free_ports(1)
+        own = [f"{HOST}:{next(ports)}" for _ in _BINDS]
+        known = {other: _peer(*(one.removeprefix("tcp://") for one in found)) for other, found in peers.items()}
+        known[member] = _peer(*own[:2])
+        with self._edited():
+            self.replicas[member] = _write(self.folder, member, own, known, self._settings())
+
+    def reload(self) -> None:
+        """Take what another process wrote since: replicas that were added or forgotten."""
+        self.replicas = LocalCluster.open(self.folder).replicas
+
+    def forget(self, member: int) -> None:
+        """It is no member any more: its entry goes, its files stay."""
+        with self._edited():
+            self.replicas.pop(member, None)
+
+    def _settings(self) -> dict[str, object]:
+        """What the first replica's file says and is not its own."""
+        first = min(self.replicas.values(), key=lambda one: one.id)
+        found = tomllib.loads(Path(first.config).read_text(encoding="utf-8"))
+        own = {"id", "data", "peers", *(key for key in found if key.startswith(("bind_", "advertise_")))}
+        return {key: value for key, value in found.items() if key not in own}
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -152,11 +162,18 @@ class LocalCluster:
     @property
     def durability(self) -> str:
         """As the first replica's file says it."""
-        first = min(self.replicas.values(), key=lambda one: one.id)
-        found = tomllib.loads(Path(first.config).read_text(encoding="utf-8")).get("durability")
-        return str(found or BusConfig.model_fields["durability"].default)
+        return str(self._settings().get("durability") or BusConfig.model_fields["durability"].default)
 
-    def _save(self) -> None:
+    @contextlib.contextmanager
+    def _edited(self) -> Iterator[None]:
+        """Change `replicas` or `cluster` in the file: on top of what other processes wrote, one at a time."""
+        with (self.folder / LOCK_NAME).open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.reload()
+            yield
+            self._write_file()
+
+    def _write_file(self) -> None:
         document = {"cluster": self.cluster, "replicas": [asdict(replica) for replica in self.replicas.values()]}
         half = self.path.with_suffix(".tmp")
         half.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -190,8 +207,8 @@ class LocalCluster:
                 start_new_session=True,
             )
         self._children[member] = child
-        self.replicas[member] = replace(replica, pid=child.pid, started=start_time(child.pid) or "")
-        self._save()
+        with self._edited():
+            self.replicas[member] = replace(replica, pid=child.pid, started=start_time(child.pid) or "")
 
     def command(self, replica: LocalReplica) -> list[str]:
         """What is run for a replica; it must become the replica under the same pid."""
@@ -222,7 +239,7 @@ class LocalCluster:
     def kill(self, member: int) -> None:
         """kill -9, and wait until the process is gone."""
         self.signal(member, signal.SIGKILL)
-        self._wait_gone([member], STOP_TIMEOUT_S)
+        self.wait_gone([member], STOP_TIMEOUT_S)
 
     def stop(self, members: Iterable[int] | None = None, timeout_s: float = STOP_TIMEOUT_S) -> list[int]:
         """SIGTERM (V11) and wait; what does not end in time is killed. Returns the ids that ran."""
@@ -230,9 +247,9 @@ class LocalCluster:
         signalled = [member for member in wanted if self.signal(member, signal.SIGTERM)]
         for member in signalled:
             self.signal(member, signal.SIGCONT)  # a stopped process can't hear a SIGTERM
-        for member in self._wait_gone(signalled, timeout_s):
+        for member in self.wait_gone(signalled, timeout_s):
             self.signal(member, signal.SIGKILL)
-        self._wait_gone(signalled, timeout_s)
+        self.wait_gone(signalled, timeout_s)
         return signalled
 
     def restart(self, member: int) -> None:
@@ -245,7 +262,7 @@ class LocalCluster:
             child.returncode = child.returncode or 0  # nobody is going to wait for it
         self._children.clear()
 
-    def _wait_gone(self, members: Iterable[int], timeout_s: float) -> list[int]:
+    def wait_gone(self, members: Iterable[int], timeout_s: float) -> list[int]:
         """Wait until the processes ended; returns those that have not."""
         left = list(members)
         deadline = time.monotonic() + timeout_s
@@ -263,11 +280,14 @@ class LocalCluster:
     # -------------------------------------------------------------- readiness
 
     def wait_ready(self, members: Iterable[int] | None = None, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Wait until each orders and acknowledges. Raises LocalClusterError with the end of its log, or MemoryLost."""
+        """Wait until each orders and acknowledges, or waits to be added (V12).
+
+        Raises LocalClusterError with the end of its log, or MemoryLost.
+        """
         advised_since: dict[int, float] = {}
 
         def reached(member: int) -> bool:
-            if self.is_ready(member):
+            if self.is_ready(member) or self.waits_to_be_added(member):
                 return True
             advice = self.advice(member)
             if advice is None:
@@ -307,9 +327,13 @@ class LocalCluster:
             return False
         cluster = str(answer.get("cluster", "0"))
         if cluster != self.cluster:
-            self.cluster = cluster
-            self._save()
+            with self._edited():
+                self.cluster = cluster
         return True
+
+    def waits_to_be_added(self, member: int) -> bool:
+        """Does it run, outside the members (V12)? Then only `members add` makes it ready."""
+        return (self._ask(member, "/readyz") or {}).get("state") == WAITS_TO_BE_ADDED
 
     def advice(self, member: int) -> str | None:
         """What only an operator can mend, as the replica says it; None if there is nothing, or it does not answer."""
@@ -334,6 +358,45 @@ class LocalCluster:
         with contextlib.suppress(OSError):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         return f"see {path}" + "".join(f"\n  {line}" for line in lines)
+
+
+def _free_ports(replicas: int) -> Iterator[int]:
+    try:
+        return iter(free_ports(len(_BINDS) * replicas, HOST))
+    except NoFreePort as error:
+        raise LocalClusterError(str(error)) from None
+
+
+def _peer(peer: str, pub: str) -> str:
+    """An entry of [peers]: host:port:pub_port."""
+    return f"{peer}:{pub.rpartition(':')[2]}"
+
+
+def _write(
+    folder: Path, member: int, addresses: Sequence[str], peers: Mapping[int, str], settings: Mapping[str, object]
+) -> LocalReplica:
+    """A replica's file, and its entry of cluster.json. `addresses`: host:port for each of _BINDS."""
+    path, data = folder / f"replica-{member}.toml", folder / f"replica-{member}"
+    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
+    lines = [f"id = {member}", f"data = {_toml(str(data))}"]
+    lines += [f"bind_{name} = {_toml(address)}" for name, address in zip(_BINDS, addresses, strict=True)]
+    lines += [f"{key} = {_toml(value)}" for key, value in settings.items() if key not in tables]
+    for name, table in {"peers": peers, **tables}.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    peer, _, client, feed, web = addresses
+    return LocalReplica(
+        role="bus",
+        id=member,
+        pid=0,
+        started="",
+        config=str(path),
+        peer=f"tcp://{peer}",
+        client=f"tcp://{client}",
+        feed=f"tcp://{feed}",
+        http=f"http://{web}",
+        data=str(data),
+    )
 
 
 def _toml(value: object) -> str:

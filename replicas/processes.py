@@ -37,7 +37,9 @@ def is_running(pid: int, started: str) -> bool:
 
 
 def send_signal(pid: int, started: str, number: signal.Signals) -> bool:
-    """Signal a process if it is the one that started then; False if that one is gone."""
+    """Signal a process if it is the one that started then; False if that one is gone, or never was (pid 0)."""
+    if pid <= 0:
+        return False
     if not hasattr(os, "pidfd_open"):
         if not is_running(pid, started):
             return False

@@ -9,6 +9,8 @@ from ringcast.strict import Plain
 from sequencer.core import Core
 from sequencer.quorum import majority
 
+WAITS_TO_BE_ADDED = "not a member: waiting to be added"
+
 
 def state_of(core: Core, *, leaving: bool) -> str:
     """One of: leaving, read-only, damaged, not a member, wiped, starting, removed, no quorum, waiting, catching up,
@@ -20,7 +22,7 @@ def state_of(core: Core, *, leaving: bool) -> str:
     if core.damage:
         return "damaged: repairing"
     if core.outside:
-        return "not a member: waiting to be added"
+        return WAITS_TO_BE_ADDED
     if core.stable.wiped:
         return "wiped: waiting to be readmitted"
     if core.blank:

@@ -41,7 +41,7 @@ def connect(
     """A bus to enter with `async with`.
 
     cluster: endpoints (`["tcp://host:port", ...]`, or one string with commas), or the path of a `cluster.json`, or of
-        the folder it is in.
+        the folder it is in. One replica that answers is enough: it tells where the others are, now and later.
     replica: speak to this one only and never fail over (to look at one replica; for work, leave it out).
     timeout: seconds, for entering and for each call that names no other; `math.inf` = none.
     window_bytes: credit to ask for (A9); 0 = what the replica gives.

@@ -66,6 +66,18 @@ def test_topics_status_health_verify(on: Ringcast) -> None:
     assert "hold the same order" in on("verify").stdout
 
 
+def test_members(on: Ringcast, cluster: LocalCluster) -> None:
+    """Tests of changes are in tests/processes: here is what it says when there is nothing to do."""
+    found = document(on("members", "list", "--json"))
+    assert (found["members"], found["next_members"], found["waiting"]) == ([1], [1], [])
+    assert found["addresses"]["1"]["client"] == cluster.replicas[1].client
+    assert "takes turns" in on("members", "list").stdout
+    assert on("members", "add", "1").stdout == "1 is a member already: the members are 1\n"
+    assert document(on("members", "remove", "9", "--json")) == {"changed": False, "members": [1], "ring": [1]}
+    error = on("members", "add", "2", "--start", "--cluster", cluster.replicas[1].client, code=7).output
+    assert "is no cluster of this machine" in error
+
+
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
@@ -77,6 +89,8 @@ def test_topics_status_health_verify(on: Ringcast) -> None:
         (("publish", "a", "x", "--file", "y"), 2, "not both"),
         (("publish", "a", "--file", "missing.txt"), 2, "No such file"),
         (("recover",), 2, "--accept-loss"),
+        (("members", "remove", "1"), 4, "the last one goes with the cluster: end its process"),
+        (("members", "add", "64"), 2, "63"),
     ],
 )
 def test_what_is_refused(on: Ringcast, command: tuple[str, ...], code: int, text: str) -> None:
@@ -157,7 +171,7 @@ def test_simulate(ringcast: Ringcast) -> None:
     assert (report["seeds"], report["violations"]) == (2, 0)
 
 
-def test_up_in_the_foreground_ends_with_its_signal(tmp_path: Path) -> None:
+def test_up_in_the_foreground_ends_with_its_signal_and_ends_what_was_added(ringcast: Ringcast, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cli", "up", "--replicas", "1", "--data", str(tmp_path / "data")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -167,6 +181,10 @@ def test_up_in_the_foreground_ends_with_its_signal(tmp_path: Path) -> None:
                     break
             cluster = LocalCluster.open(tmp_path / "data")
             assert cluster.running() == [1]
+            added = ringcast("members", "add", "2", "--start", "--cluster", str(cluster.folder))
+            assert added.stdout == "member 2 was added and takes turns: the members are 1 2\n"
+            cluster.reload()
+            assert cluster.running() == [1, 2]
             # A shell that starts the tests in the background has made SIGINT ignored, here and in every child.
             ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             process.send_signal(signal.SIGTERM if ignored else signal.SIGINT)

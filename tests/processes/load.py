@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import ringcast
+from ringcast.endpoints import Cluster
 
 
 class Load:
@@ -13,7 +13,7 @@ class Load:
     `acknowledged`: payload -> offset. `gap_s`: the longest time without any receipt.
     """
 
-    def __init__(self, where: Path, clients: int = 2, topic: str = "load", pause_s: float = 0.001) -> None:
+    def __init__(self, where: Cluster, clients: int = 2, topic: str = "load", pause_s: float = 0.001) -> None:
         self.acknowledged: dict[bytes, int] = {}
         self.gap_s = 0.0
         self.topic = topic

@@ -29,6 +29,7 @@ def test_only_the_process_that_was_meant_is_signalled() -> None:
         assert child.wait(10) == -signal.SIGKILL
         assert not send_signal(child.pid, started, signal.SIGKILL)
         assert not is_running(child.pid, started)
+    assert not send_signal(0, "", signal.SIGTERM)
 
 
 def test_a_zombie_does_not_run() -> None:
