@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sequencer.config import MS, GroupConfig
+from sequencer.errors import require
 from sequencer.messages import Broadcast, Join, Known, Message, Status, Vector
 from sequencer.output import Fact, Output, Persist, SaveStable, Send
 from sequencer.quorum import bits, majority
@@ -296,7 +297,8 @@ class Member:
 
     def save_stable(self, **changes: Any) -> None:
         """Change the stable state and write it whole (D3)."""
-        self.stable = replace(self.stable, **changes)
+        before, self.stable = self.stable, replace(self.stable, **changes)
+        require(self.stable.promised >= before.promised, "a promise is never taken back (V3)", self.stable, before)
         self.known_unsaved = False
         self.persist(SaveStable(self.stable, self.commit))
 

@@ -339,6 +339,11 @@ class ViewChange(Suspicion):
         """Counters must rise above everything seen (V2)."""
         self.counter_seen = max(self.counter_seen, number.counter)
 
+    def take_view(self, sender: int, view: View) -> None:
+        """A NEW_VIEW may be the first that a member hears of its number (V2)."""
+        self.see_number(view.number)
+        super().take_view(sender, view)
+
     def take_status(self, sender: int, status: Status) -> None:
         """HEARTBEAT carries promised numbers (V2)."""
         self.see_number(status.promised)

@@ -16,7 +16,7 @@ from sequencer.messages import (
 )
 from sequencer.output import PeerLost
 from sequencer.types import BackOff, Identity, Incarnation, ViewNumber
-from tests.sequencer.builders import ack, identity, join, prepare, promise, view
+from tests.sequencer.builders import ack, identity, join, new_view, prepare, promise, view
 from tests.sequencer.harness import Host, bench, matching, one, running
 
 
@@ -178,6 +178,16 @@ def test_a_member_of_another_partition_joins_when_the_ring_is_healthy() -> None:
     assert member.proposal() is None
     assert member.running.counter_seen == 7
     assert matching(member.wait(150), Join)
+
+
+def test_a_view_that_was_announced_is_a_number_that_was_seen() -> None:
+    """V2: its PREPARE and every status may have been lost; a proposal below it would take the promise back (V3)."""
+    member = running(1)
+    announced = view(9, ring=(2, 3))
+    member.hear(2, new_view(announced))
+    member.settle()
+    assert member.running.stable.log_view == announced.number
+    assert member.running.counter_seen == 9
 
 
 def test_statuses_say_what_was_promised() -> None:

@@ -23,6 +23,7 @@ FOUND = {
     166: "C1: a snapshot beyond the base was forgotten by a crash; the member stopped with a false divergence alarm",
     196: "D6: a damaged member went on storing and wrote a slot that its disk already held",
     839: "D3: a READ_OK of an earlier ticket left after the member had found itself rolled back",
+    1084: "V2: a member that knew a view from its NEW_VIEW alone proposed a lower number: its promise went back",
     1220: "D3: a PREPARE of an earlier ticket left after the member had found itself rolled back",
     1310: "V7: a stale CHAINS cut slots of a prefix whose log view was already raised",
     2297: "C1: a half received snapshot made a member ask for a snapshot that was gone, never for records",
