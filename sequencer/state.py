@@ -298,7 +298,8 @@ class Member:
     def save_stable(self, **changes: Any) -> None:
         """Change the stable state and write it whole (D3)."""
         before, self.stable = self.stable, replace(self.stable, **changes)
-        require(self.stable.promised >= before.promised, "a promise is never taken back (V3)", self.stable, before)
+        kept = self.stable.promised >= before.promised or not before.cluster  # a genesis that did not become a cluster
+        require(kept, "a promise is never taken back (V3)", self.stable, before)
         self.known_unsaved = False
         self.persist(SaveStable(self.stable, self.commit))
 
