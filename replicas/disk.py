@@ -2,21 +2,26 @@
 
 The writer numbers its own tickets, since rows of the state machine travel without a ticket of the core's: they join the
 next one, and go alone only when somebody waits for them or the ring is quiet (K1: no reply waits for them).
+
+A small ticket of records that finds no other ticket of the core's on its way to the disk is written to the store's
+journal on the loop (D1): one flush, and no thread to meet. It may overtake rows: those are a function of the log.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from replicas.record_codec import encode_record, encode_state
 from sequencer import output as o
 from store import contract as c
-from store.contract import LogStore, Operation, payload_bytes
+from store.contract import Append, LogStore, Operation, payload_bytes
 from store.errors import DiskFull, StoreError
-from store.writer import Writer, WriterCounts
+from store.writer import NO_COUNTS, Writer, WriterCounts
 
-#: A ticket of at most so many bytes is committed on the loop if the disk is idle.
-INLINE_BYTES_MAX = 4 << 10
+#: A flush that took so long has held the loop up; the next tickets are the writer's thread's for a while.
+SLOW_S = 0.02
+SLOW_FOR_S = 5.0
 #: How often a full disk is tried again (D5).
 SPACE_CHECK_S = 0.5
 
@@ -46,8 +51,7 @@ class Disk:
     """FIFO to the writer thread and back on the loop. All methods are the loop's.
 
     `on_persisted(ticket)`: the core's tickets up to this one are durable. `on_full(ticket)` / `on_freed()`: D5.
-    `on_failed(error)`: nothing is written any more; the process must end. `inline`: a small ticket that finds the disk
-    idle is committed on the loop: who waits for one message waits for its sync, and not for two threads to meet too.
+    `on_failed(error)`: nothing is written any more; the process must end. `journaling`: use the journal.
     """
 
     def __init__(
@@ -58,10 +62,10 @@ class Disk:
         on_full: Callable[[int], None],
         on_freed: Callable[[], None],
         on_failed: Callable[[Exception], None],
-        inline: bool = False,
+        journaling: bool = False,
     ) -> None:
         self.store = store
-        self._inline = inline
+        self._journaling = journaling
         self._on_persisted = on_persisted
         self._on_full = on_full
         self._on_freed = on_freed
@@ -72,9 +76,11 @@ class Disk:
         self._core_tickets: deque[tuple[int, int]] = deque()  # (writer's, core's), ascending
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._newest_durable = 0  # set by the writer's thread
-        self._inline_durable = 0  # set by the loop's
         self._told = False  # a call of `_advance` is on its way to the loop
         self._full = False
+        self._stopped = False
+        self._slow_until = 0.0  # nothing is journaled before
+        self.journaled = NO_COUNTS  # for metrics: what went to the journal
         self._writer = Writer(store, self._durable_in_thread, self._failed_in_thread)
         self._writer.start()
 
@@ -83,12 +89,29 @@ class Disk:
         self._ticket += 1
         if core_ticket:
             self._core_tickets.append((self._ticket, core_ticket))
-            small = self._inline and sum(map(payload_bytes, operations)) <= INLINE_BYTES_MAX
-            if small and self._writer.carry_out(self._ticket, operations):
-                self._inline_durable = self._ticket
-                self._loop.call_soon(self._advance)
-                return
         self._writer.submit(self._ticket, operations)
+
+    def journal(self, core_ticket: int, operations: Sequence[Operation]) -> bool:
+        """Make a ticket of the core's durable now and tell it in the loop's next turn; False: `submit` it.
+
+        After a failure nothing may be written any more, and `submit` lets the writer's thread meet and report that: the
+        reaction to a failure is in one place (D5).
+        """
+        started = time.monotonic()
+        if not self._journaling or self._core_tickets or self._full or started < self._slow_until:
+            return False
+        appends = [operation for operation in operations if isinstance(operation, Append)]
+        try:
+            if len(appends) < len(operations) or not self.store.journal(appends):
+                return False
+        except StoreError:
+            return False
+        seconds = time.monotonic() - started
+        if seconds > SLOW_S:
+            self._slow_until = started + seconds + SLOW_FOR_S
+        self.journaled = self.journaled.plus(1, 1, sum(map(payload_bytes, appends)), seconds)
+        self._loop.call_soon(self._tell, core_ticket)
+        return True
 
     def after(self, call: Callable[[], None]) -> None:
         """Call when everything submitted so far is durable; at once if it is."""
@@ -109,7 +132,7 @@ class Disk:
 
     @property
     def counts(self) -> WriterCounts:
-        """For metrics."""
+        """For metrics: what the writer's thread did."""
         return self._writer.counts
 
     @property
@@ -119,6 +142,7 @@ class Disk:
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is queued and end the thread; False if that was not possible in time. Blocks."""
+        self._stopped = True
         return self._writer.stop(timeout_s)
 
     # -------------------------------------------------------------- from the writer's thread
@@ -140,9 +164,13 @@ class Disk:
 
     # -------------------------------------------------------------- on the loop
 
+    def _tell(self, core_ticket: int) -> None:
+        if not self._stopped:  # a core that was begun after `stop` has tickets of its own
+            self._on_persisted(core_ticket)
+
     def _advance(self) -> None:
         self._told = False
-        self._durable = durable = max(self._newest_durable, self._inline_durable)
+        self._durable = durable = self._newest_durable
         if self._full:
             self._full = False
             self._on_freed()
@@ -150,7 +178,7 @@ class Disk:
         while self._core_tickets and self._core_tickets[0][0] <= durable:
             core_ticket = self._core_tickets.popleft()[1]
         if core_ticket:
-            self._on_persisted(core_ticket)
+            self._tell(core_ticket)
         while self._waiting and self._waiting[0][0] <= durable:
             self._waiting.popleft()[1]()
 

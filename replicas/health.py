@@ -73,14 +73,18 @@ class ShellMetrics(Collector):
             for name, value in counters.items():
                 family.add_metric([*labels.values(), part, name], value)
         yield family
-        counts = shell.disk.counts
-        for name, value in (("commits", counts.commits), ("written_bytes", counts.written_bytes)):
-            single = CounterMetricFamily(f"ringcast_disk_{name}", f"Group commits: {name}", labels=list(labels))
-            single.add_metric(list(labels.values()), value)
-            yield single
-        seconds = CounterMetricFamily("ringcast_disk_commit_seconds", "Time inside commits", labels=list(labels))
-        seconds.add_metric(list(labels.values()), counts.commit_seconds)
-        yield seconds
+        for part, of, counts in (
+            ("disk", "Group commits", shell.disk.counts),
+            ("journal", "Records of the journal", shell.disk.journaled),
+        ):
+            for name, value in (
+                ("commits", counts.commits),
+                ("written_bytes", counts.written_bytes),
+                ("commit_seconds", counts.commit_seconds),
+            ):
+                single = CounterMetricFamily(f"ringcast_{part}_{name}", f"{of}: {name}", labels=list(labels))
+                single.add_metric(list(labels.values()), value)
+                yield single
 
 
 class HealthServer:

@@ -19,7 +19,7 @@ from sequencer.types import SlotRecord
 from store.contract import Operation
 
 ROWS_INTERVAL_S = 0.02
-ROWS_ALONE_S = 0.05
+ROWS_ALONE_S = 0.1
 
 
 class Machine:

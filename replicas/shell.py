@@ -101,7 +101,7 @@ class Shell:
             on_full=self._disk_full,
             on_freed=self._disk_freed,
             on_failed=self._disk_failed,
-            inline=self.config.durability == "majority",
+            journaling=self.config.durability == "majority",
         )
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
@@ -238,14 +238,14 @@ class Shell:
 
     def _persist(self, output: o.Output) -> None:
         operations: list[Operation] = []
-        resets = any(isinstance(persist, o.UseSnapshot | o.ResetDisk) for persist in output.persists)
-        if not resets:
-            operations += self.machine.due_rows()
         for persist in output.persists:
             if isinstance(persist, o.TrimLog):
                 operations += self.machine.queries.trim(persist.first)
             operations.append(operation_of(persist))
-        self.disk.submit(output.ticket, operations)
+        if self.disk.journal(output.ticket, operations):
+            return
+        resets = any(isinstance(persist, o.UseSnapshot | o.ResetDisk) for persist in output.persists)
+        self.disk.submit(output.ticket, operations if resets else self.machine.due_rows() + operations)
         if resets:
             self._replace_state(output)
 

@@ -169,8 +169,8 @@ class Staging(NamedTuple):
 class LogStore(Protocol):
     """The ordered log, the stable state and the tables of one member.
 
-    `commit` and `mark_clean_stop` are called by one thread only (the writer's). Reads may come from any thread and see
-    whole batches. After `close()` everything raises `StoreClosed`.
+    `commit` and `mark_clean_stop` are called by one thread only (the writer's), `journal` by one other. Reads may come
+    from any thread and see whole batches. After `close()` everything raises `StoreClosed`.
     """
 
     def recover(self) -> Recovered:
@@ -184,6 +184,13 @@ class LogStore(Protocol):
 
         Raises StoreMisuse and ChunkDamaged (refused whole, the store goes on), DiskFull (refused whole, the store goes
         on when there is space), DiskFailed (and so does every later call, D5).
+        """
+
+    def journal(self, appends: Sequence[Append]) -> bool:
+        """Make a few small records durable faster than `commit` does; False: nothing was done, `commit` them (D1).
+
+        They are read like any others from now on. Only rows of tables may be under way in `commit` meanwhile, since
+        those may become durable before or after. Raises StoreMisuse; DiskFailed (and so does every later call, D5).
         """
 
     def read(self, slot: int) -> tuple[bytes, bytes] | None:

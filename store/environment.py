@@ -204,11 +204,7 @@ class Environment:
         `size_bytes`: about what it writes. Raises DiskFull; DiskFailed, and from then on only that (D5); and what
         `work` raises. In each case nothing was written.
         """
-        with self._gate:
-            if self._closed:
-                raise StoreClosed(f"data folder {self.folder} is closed")
-        if self._failure is not None:
-            raise DiskFailed(self.folder, self._failure)
+        self.check_writable()
         while True:
             try:
                 with self._lmdb.begin(write=True, buffers=True) as transaction:
@@ -217,6 +213,19 @@ class Environment:
                 self._grow()
             except (lmdb.Error, OSError) as error:
                 raise self._failed(error, size_bytes) from error
+
+    def check_writable(self) -> None:
+        """Raises StoreClosed; DiskFailed once a write has failed (D5)."""
+        with self._gate:
+            if self._closed:
+                raise StoreClosed(f"data folder {self.folder} is closed")
+        if self._failure is not None:
+            raise DiskFailed(self.folder, self._failure)
+
+    def fail(self, error: OSError) -> DiskFailed:
+        """A write beside LMDB failed: nothing is written to this folder any more (D5)."""
+        self._failure = str(error)
+        return DiskFailed(self.folder, self._failure)
 
     def _grow(self) -> None:
         """Double the map. Waits for the reads that are open; none starts meanwhile."""

@@ -9,7 +9,7 @@ from typing import Final
 from store.errors import FolderInUse, StoreDamaged, WrongFolder
 from store.snapshot import sync_folder
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 LOCK_NAME: Final = "LOCK"
 IDENTITY_NAME: Final = "member.json"
 DATA_NAME: Final = "data.mdb"

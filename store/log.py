@@ -2,16 +2,20 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from store.contract import (
     APPLIED_KEY,
     STATE_TABLES,
     TABLES,
+    Append,
     DamagedRun,
+    DeleteRange,
     Operation,
+    PutRow,
     Recovered,
     SnapshotFile,
     Staging,
@@ -28,8 +32,10 @@ from store.environment import (
     check_structure,
     disk_error,
 )
-from store.errors import RecordDamaged, RowDamaged, StoreClosed, StoreDamaged, StoreMisuse
+from store.errors import DiskFull, RecordDamaged, RowDamaged, StoreClosed, StoreDamaged, StoreMisuse
 from store.folder import DATA_NAME, FolderLock, check_identity, write_identity
+from store.journal import FRAME_BYTES, FRAMES, JOURNAL_NAME, Journal, Journaled, create_journal
+from store.operations import with_append
 from store.records import EMPTY_MARKS, decode_row, encode_chain, encode_marks, seal, slot_key, unseal
 from store.recovery import (
     VERIFY_ALL_BYTES,
@@ -48,6 +54,7 @@ from store.transaction import (
     LogView,
     read_marks,
     read_staging,
+    with_tail,
 )
 
 PAGE_ROWS: Final = 512
@@ -65,7 +72,12 @@ class LmdbStore:
         self._verify_all_bytes = verify_all_bytes
         self._lock: FolderLock | None = None
         self._opened: Environment | None = None
-        self._marks = EMPTY_MARKS
+        self._journal: Journal | None = None
+        self._gate = Lock()  # over what follows
+        self._marks = EMPTY_MARKS  # LMDB's
+        self._newest = EMPTY_MARKS  # with what the journal alone has
+        self._tail: tuple[Journaled, ...] = ()  # durable in the journal, not in LMDB yet
+        self._committing: Sequence[Operation] = ()
         self._snapshots = SnapshotFolder(path / "snapshots")
 
     # -------------------------------------------------------------- start and stop
@@ -94,6 +106,7 @@ class LmdbStore:
         if not ours:
             self._set_up()
             write_identity(self.path, self.member)
+        self._journal = Journal(self.path)
 
     def _set_up(self) -> None:
         environment = self._environment
@@ -102,6 +115,10 @@ class LmdbStore:
                 raise StoreDamaged(self.path, "the file that names its member is missing")
         sealed = seal(MARKS_KEY, encode_marks(EMPTY_MARKS))
         environment.write(lambda txn: txn.put(MARKS_KEY, sealed, db=environment.databases[STABLE]), len(sealed))
+        try:
+            create_journal(self.path)
+        except OSError as error:
+            raise disk_error(self.path, error, FRAMES * FRAME_BYTES) from error
 
     def _check(self) -> Recovered:
         environment = self._environment
@@ -118,9 +135,27 @@ class LmdbStore:
             checked = check_records(LogView(transaction, databases, marks), start, marks.end)
             bad_chunks = damaged_chunks(transaction, databases)
         self._mend(checked, bad_chunks)
-        self._snapshots.drop(lambda file: file.slot > marks.end)
-        damaged = stable is None and marks.stable_saved
-        return Recovered(stable, damaged, marks.first, marks.end, marks.chain, checked.damaged, clean_stop, start)
+        self._replay()
+        first, end, _, chain, stable_saved, _ = self._newest
+        self._snapshots.drop(lambda file: file.slot > end)
+        damaged = stable is None and stable_saved
+        return Recovered(stable, damaged, first, end, chain, checked.damaged, clean_stop, start)
+
+    def _replay(self) -> None:
+        """Bring what the journal alone has to LMDB; on a full disk it stays where it is, and is as durable there."""
+        self._newest = self._marks
+        try:
+            self._tail = self._opened_journal.replay(self._marks.journaled)
+        except OSError as error:
+            raise self._environment.fail(error) from error
+        for number, append in self._tail:
+            try:
+                self._newest = with_append(self._newest, append)
+            except StoreMisuse as error:
+                raise StoreDamaged(self.path, f"{JOURNAL_NAME}: record {number} does not follow: {error}") from error
+        if self._tail:
+            with suppress(DiskFull):
+                self.commit(())
 
     def _verify_start(self) -> int:
         """A10: from the newest snapshot on, or everything when that is little."""
@@ -144,6 +179,8 @@ class LmdbStore:
         self._environment.write(work, 0)
 
     def mark_clean_stop(self) -> None:
+        if self._tail:
+            self.commit(())
         stable = self._environment.databases[STABLE]
         self._environment.write(lambda transaction: transaction.put(CLEAN_STOP_KEY, b"1", db=stable), 0)
 
@@ -151,6 +188,9 @@ class LmdbStore:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -161,32 +201,73 @@ class LmdbStore:
             raise StoreClosed(f"data folder {self.path} is not open: call recover() first")
         return self._opened
 
+    @property
+    def _opened_journal(self) -> Journal:
+        if self._journal is None:
+            raise StoreClosed(f"data folder {self.path} is not open: call recover() first")
+        return self._journal
+
     @contextmanager
     def _view(self) -> Iterator[LogView]:
-        """The log as of now; marks and records are of one transaction."""
-        environment = self._environment
+        """The log as of now; marks and records are of one transaction, and of the journal what that did not have.
+
+        The journal's part is taken first: what leaves it is in LMDB before.
+        """
+        environment, tail = self._environment, self._tail
         with environment.read() as transaction:
-            yield LogView(transaction, environment.databases, read_marks(transaction, environment.databases, self.path))
+            marks = read_marks(transaction, environment.databases, self.path)
+            left = [append for number, append in tail if number > marks.journaled]
+            yield LogView(transaction, environment.databases, marks, left)
 
     # -------------------------------------------------------------- writing
 
     def commit(self, operations: Sequence[Operation]) -> None:
-        environment = self._environment
+        environment, journal = self._environment, self._opened_journal
+        with self._gate:
+            tail, self._committing = self._tail, operations
 
         def work(transaction: WriteTransaction) -> LmdbTransaction:
-            batch = LmdbTransaction(transaction, environment.databases, self._marks)
+            batch = LmdbTransaction(transaction, environment.databases, self._marks, tail)
             batch.apply(operations)
             return batch
 
-        batch = environment.write(work, sum(map(payload_bytes, operations)))
-        self._marks = batch.marks
+        try:
+            size = sum(map(payload_bytes, operations)) + sum(payload_bytes(append) for _, append in tail)
+            batch = environment.write(work, size)
+            with self._gate:
+                self._marks = batch.marks
+                self._tail = self._tail[len(tail) :]
+                self._newest = with_tail(batch.marks, [append for _, append in self._tail])
+                journal.cover(batch.marks.journaled)
+        finally:
+            self._committing = ()
         if batch.restarted_log:
             self._snapshots.drop(lambda _: True)
+
+    def journal(self, appends: Sequence[Append]) -> bool:
+        environment, journal = self._environment, self._opened_journal
+        with self._gate:
+            environment.check_writable()
+            if not all(isinstance(operation, PutRow | DeleteRange) for operation in self._committing):
+                return False
+            newest = self._newest
+            for append in appends:
+                newest = with_append(newest, append)
+            try:
+                number = journal.write(appends)
+            except OSError as error:
+                raise environment.fail(error) from error
+            if number is None:
+                return False
+            self._tail += tuple(Journaled(number, append) for append in appends)
+            self._newest = newest
+        return True
 
     # -------------------------------------------------------------- the log
 
     def bounds(self) -> tuple[int, int]:
-        return self._marks.first, self._marks.end
+        newest = self._newest
+        return newest.first, newest.end
 
     def read(self, slot: int) -> tuple[bytes, bytes] | None:
         with self._view() as view:
@@ -286,7 +367,7 @@ class LmdbStore:
                 view.known_chain(slot - 1) if slot is not None and view.marks.first <= slot <= view.marks.end else None
             )
             if slot is None or chain is None:
-                first, end, _, _, _ = view.marks
+                first, end = view.marks[:2]
                 raise StoreMisuse(
                     f"a snapshot needs row {APPLIED_KEY!r} of table 'meta' to name a slot of [{first}, {end}], "
                     f"it says {slot}: write it with every applied slot"

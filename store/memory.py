@@ -262,6 +262,11 @@ class MemoryStore:
         if self.auto_sync:
             self.sync()
 
+    def journal(self, appends: Sequence[Append]) -> bool:
+        self.commit(appends)
+        self.sync()
+        return True
+
     # -------------------------------------------------------------- the log
 
     def bounds(self) -> tuple[int, int]:

@@ -129,19 +129,8 @@ class Transaction(ABC):
     # -------------------------------------------------------------- the log
 
     def _append(self, operation: Append) -> None:
-        marks = self.marks
-        if operation.slot != marks.end:
-            raise StoreMisuse(
-                f"append of slot {operation.slot}, but the log ends at {marks.end}: records are contiguous (D1)"
-            )
-        if operation.previous != marks.chain:
-            raise StoreMisuse(
-                f"append of slot {operation.slot} on chain {operation.previous.hex()}, "
-                f"but the log's is {marks.chain.hex()} (A10)"
-            )
-        _check_chain(operation.slot, operation.chain)
+        self.marks = with_append(self.marks, operation)
         self._appends.append(operation)
-        self.marks = marks._replace(end=operation.slot + 1, chain=operation.chain)
 
     def _flush_log(self) -> None:
         if self._appends:
@@ -278,6 +267,18 @@ class Transaction(ABC):
     def _restart_log(self, slot: int, chain: bytes) -> None:
         self.marks = self.marks._replace(first=slot, end=slot, before=chain, chain=chain)
         self.restarted_log = True
+
+
+def with_append(marks: Marks, append: Append) -> Marks:
+    """The marks of a log that ends with this record. Raises StoreMisuse if it is not the next one."""
+    if append.slot != marks.end:
+        raise StoreMisuse(f"append of slot {append.slot}, but the log ends at {marks.end}: records are contiguous (D1)")
+    if append.previous != marks.chain:
+        raise StoreMisuse(
+            f"append of slot {append.slot} on chain {append.previous.hex()}, but the log's is {marks.chain.hex()} (A10)"
+        )
+    _check_chain(append.slot, append.chain)
+    return marks._replace(end=append.slot + 1, chain=append.chain)
 
 
 def _check_chain(slot: int, chain: bytes) -> None:

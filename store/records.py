@@ -27,7 +27,7 @@ HEADER_BYTES = CRC_BYTES + 2 * CHAIN_BYTES
 
 _SLOT = Struct(">Q")
 _CRC = Struct(">I")
-_MARKS = Struct(f">QQ{CHAIN_BYTES}s{CHAIN_BYTES}s?")
+_MARKS = Struct(f">QQ{CHAIN_BYTES}s{CHAIN_BYTES}s?Q")
 
 
 def slot_key(slot: int) -> bytes:
@@ -119,7 +119,8 @@ class Marks(NamedTuple):
     """Where the log begins and ends. Stands apart from the log, and is written with every change of it (D6).
 
     0 <= first <= end; `before` = chain(first - 1); `chain` = chain(end - 1), so both are equal when the log is empty.
-    `stable_saved`: a stable state was saved once, so a missing one is damage.
+    `stable_saved`: a stable state was saved once, so a missing one is damage. `journaled`: the number of the newest
+    record of the journal that is in the log; always 0 in memory.
     """
 
     first: int
@@ -127,9 +128,10 @@ class Marks(NamedTuple):
     before: bytes
     chain: bytes
     stable_saved: bool
+    journaled: int
 
 
-EMPTY_MARKS = Marks(0, 0, NO_CHAIN, NO_CHAIN, stable_saved=False)
+EMPTY_MARKS = Marks(0, 0, NO_CHAIN, NO_CHAIN, stable_saved=False, journaled=0)
 
 
 def encode_marks(marks: Marks) -> bytes:

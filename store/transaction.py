@@ -11,6 +11,7 @@ import lmdb
 from store.contract import Append, Repair, Staging
 from store.environment import CHAINS, LOG, STABLE, STAGING
 from store.errors import RecordDamaged, StoreDamaged, StoreMisuse
+from store.journal import Journaled
 from store.operations import Transaction
 from store.records import (
     Marks,
@@ -36,19 +37,32 @@ STAGED_KEY = b"staged"
 
 
 class LogView:
-    """The log as one transaction sees it."""
+    """The log as one transaction sees it, and behind it the records that only the journal has."""
 
-    def __init__(self, transaction: lmdb.Transaction[memoryview], databases: Databases, marks: Marks) -> None:
+    def __init__(
+        self,
+        transaction: lmdb.Transaction[memoryview],
+        databases: Databases,
+        marks: Marks,
+        tail: Sequence[Append] = (),
+    ) -> None:
         self.transaction = transaction
         self.databases = databases
-        self.marks = marks
+        self.marks = with_tail(marks, tail)
+        self._tail = {append.slot: append for append in tail}
 
     def record(self, slot: int) -> Record:
         """Raises RecordDamaged."""
+        append = self._tail.get(slot)
+        if append is not None:
+            return Record(append.chain, append.previous, b"".join(append.parts))
         return decode_record(slot, self.transaction.get(slot_key(slot), db=self.databases[LOG]))
 
     def chain_row(self, slot: int) -> bytes | None:
         """chain(slot) from its own row."""
+        append = self._tail.get(slot)
+        if append is not None:
+            return append.chain
         return decode_chain(slot, self.transaction.get(slot_key(slot), db=self.databases[CHAINS]))
 
     def known_chain(self, slot: int) -> bytes | None:
@@ -66,6 +80,11 @@ class LogView:
         with suppress(RecordDamaged):
             return self.record(slot + 1).previous
         return None
+
+
+def with_tail(marks: Marks, tail: Sequence[Append]) -> Marks:
+    """The marks of a log that goes on with these records."""
+    return marks._replace(end=tail[-1].slot + 1, chain=tail[-1].chain) if tail else marks
 
 
 def read_marks(transaction: lmdb.Transaction[memoryview], databases: Databases, folder: Path) -> Marks:
@@ -88,12 +107,25 @@ def read_staging(transaction: lmdb.Transaction[memoryview], databases: Databases
 
 
 class LmdbTransaction(Transaction):
-    """One batch in one LMDB write transaction, which the caller commits or aborts."""
+    """One batch in one LMDB write transaction, which the caller commits or aborts.
 
-    def __init__(self, transaction: lmdb.Transaction[memoryview], databases: Databases, marks: Marks) -> None:
+    It begins with what the journal alone has, and notes that LMDB has it then.
+    """
+
+    def __init__(
+        self,
+        transaction: lmdb.Transaction[memoryview],
+        databases: Databases,
+        marks: Marks,
+        journaled: Sequence[Journaled] = (),
+    ) -> None:
         super().__init__(marks)
         self._transaction = transaction
         self._databases = databases
+        for _, append in journaled:
+            self._append(append)
+        if journaled:
+            self.marks = self.marks._replace(journaled=journaled[-1].number)
 
     # The log's rows are always above every other one, so LMDB need not search for their place (append=True).
     def append_records(self, appends: Sequence[Append]) -> None:

@@ -20,9 +20,6 @@ from store.errors import DiskFull, StoreError, WriterStopped
 
 GROUP_BYTES_MAX: Final = 4 << 20
 BACKLOG_BYTES_MAX: Final = 1 << 30
-# A sync that took so long has held its caller up; the next ones are the writer's thread's for a while.
-SLOW_S: Final = 0.02
-SLOW_FOR_S: Final = 5.0
 
 
 class Committer(Protocol):
@@ -45,6 +42,18 @@ class WriterCounts(NamedTuple):
     tickets: int
     written_bytes: int
     commit_seconds: float
+
+    def plus(self, commits: int, tickets: int, written_bytes: int, commit_seconds: float) -> "WriterCounts":
+        """Both together."""
+        return WriterCounts(
+            self.commits + commits,
+            self.tickets + tickets,
+            self.written_bytes + written_bytes,
+            self.commit_seconds + commit_seconds,
+        )
+
+
+NO_COUNTS: Final = WriterCounts(0, 0, 0, 0.0)
 
 
 class Writer:
@@ -74,10 +83,9 @@ class Writer:
         self._newest_ticket = 0
         self._backlog_bytes = 0
         self._full = False
-        self._slow_until = 0.0  # no `carry_out` before
         self._stopping = False
         self._failure: str | None = None
-        self._counts = WriterCounts(0, 0, 0, 0.0)
+        self._counts = NO_COUNTS
         self._thread = Thread(target=self._run, name="ringcast-writer", daemon=True)
 
     def start(self) -> None:
@@ -102,29 +110,6 @@ class Writer:
             self._queue.append(entry)
             self._backlog_bytes += entry.size_bytes
             self._wake.notify()
-
-    def carry_out(self, ticket: int, operations: Sequence[Operation]) -> bool:
-        """Commit this ticket at once, in the caller's thread, if nothing waits before it; False: `submit` it.
-
-        For a small ticket on an idle disk: two hand-overs between threads cost about as much as the sync itself. Only
-        for the thread that submits, so that the writer's thread has nothing to do meanwhile. `on_durable` is not called
-        for it; after a failure nothing of it was written, and `submit` lets the writer's thread meet and report that.
-        """
-        started = time.monotonic()
-        with self._wake:
-            if self._queue or self._failure is not None or ticket <= self._newest_ticket or started < self._slow_until:
-                return False
-        try:
-            self._store.commit(operations)
-        except Exception:  # noqa: BLE001 - see above
-            return False
-        seconds = time.monotonic() - started
-        if seconds > SLOW_S:
-            self._slow_until = started + seconds + SLOW_FOR_S
-        with self._wake:
-            self._newest_ticket = ticket
-            self._count(1, 1, sum(map(payload_bytes, operations)), seconds)
-        return True
 
     @property
     def backlog_bytes(self) -> int:
@@ -199,13 +184,4 @@ class Writer:
             for _ in group:
                 self._queue.popleft()
             self._backlog_bytes -= size
-            self._count(int(committed), len(group), size, seconds)
-
-    def _count(self, commits: int, tickets: int, size: int, seconds: float) -> None:
-        counts = self._counts
-        self._counts = WriterCounts(
-            counts.commits + commits,
-            counts.tickets + tickets,
-            counts.written_bytes + size,
-            counts.commit_seconds + seconds,
-        )
+            self._counts = self._counts.plus(int(committed), len(group), size, seconds)

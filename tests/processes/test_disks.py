@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from replicas.local_cluster import HOST, LocalCluster
+from store.contract import NO_CHAIN, Append
 from store.folder import DATA_NAME
+from store.journal import FRAME_BYTES, FRAMES, JOURNAL_NAME, encode_block
 from tests.processes.agreement import assert_agreement, ring_is_whole, until
 from tests.processes.conftest import Start
 from tests.processes.load import Load
@@ -101,6 +103,49 @@ async def test_bytes_flipped_anywhere_in_the_data_file(start_cluster: Start) -> 
         content[place] ^= 0xFF
     data.write_bytes(content)
     await _come_back(cluster, load)
+
+
+async def test_one_flipped_byte_of_each_journaled_record_loses_nothing(start_cluster: Start) -> None:
+    """Fault 28, after a power cut of all: what was acknowledged last stands in the journals alone, twice in each."""
+    cluster = start_cluster(3)
+    load = Load(cluster.path, clients=1)
+    await load.start()
+    await load.reach(200)
+    await asyncio.gather(*(asyncio.to_thread(cluster.kill, member) for member in cluster.replicas))
+    draw = random.Random(1)
+    for replica in cluster.replicas.values():
+        journal = Path(replica.data) / JOURNAL_NAME
+        content = bytearray(journal.read_bytes())
+        assert any(content)
+        for frame in range(0, len(content), FRAME_BYTES):
+            content[frame + draw.randrange(FRAME_BYTES)] ^= 1 << draw.randrange(8)
+        journal.write_bytes(content)
+    await asyncio.to_thread(cluster.start)
+    await asyncio.to_thread(cluster.wait_ready)
+    await load.more(50)
+    await load.stop()
+    await assert_agreement(cluster, load)
+    assert not _said(cluster, "data_set_aside")
+
+
+async def test_a_journal_that_lost_a_record_is_set_aside(start_cluster: Start) -> None:
+    """Fault 28: both copies of what was acknowledged are gone, so the member may not vote with the rest (V0)."""
+    cluster = start_cluster(3)
+    load = Load(cluster.path, clients=1)
+    await load.start()
+    await load.reach(100)
+    await asyncio.to_thread(cluster.kill, VICTIM)
+    journal = Path(cluster.replicas[VICTIM].data) / JOURNAL_NAME
+    content = bytearray(journal.read_bytes())
+    newest = max(range(0, len(content), FRAME_BYTES), key=lambda frame: bytes(content[frame + 4 : frame + 12]))
+    number = int.from_bytes(content[newest + 4 : newest + 12], "big")
+    later = encode_block(number + 2, [Append(0, NO_CHAIN, NO_CHAIN, ())])
+    assert later is not None
+    place = (number + 2) % FRAMES * FRAME_BYTES
+    content[place : place + FRAME_BYTES] = 2 * later
+    journal.write_bytes(content)
+    await _come_back(cluster, load)
+    assert _said(cluster, "data_set_aside")
 
 
 async def test_a_truncated_data_file_is_set_aside(start_cluster: Start) -> None:

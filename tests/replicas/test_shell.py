@@ -186,6 +186,7 @@ async def test_a_failed_disk_ends_the_process(opener: Opener, shell: Shell, monk
         raise DiskFailed(opener.folder, "EIO")
 
     monkeypatch.setattr(shell.store, "commit", fail)
+    monkeypatch.setattr(shell.store, "journal", fail)
     opener.submit(shell, b"a")
     await until(lambda: bool(opener.ends))
     assert opener.ends[0][0] == 4

@@ -1,4 +1,4 @@
-"""One suite for both backends: `store` is each of them in turn, `another` makes a further one of the same kind."""
+"""One suite for both backends and for the journal: `store` is each in turn, `another` makes one more of its kind."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,15 +8,23 @@ import pytest
 from store.contract import LogStore
 from store.log import LmdbStore
 from store.memory import MemoryStore
+from tests.store.helpers import JournalingStore
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "journal"])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], LogStore]]:
     made: list[LogStore] = []
 
     def make() -> LogStore:
         store: LogStore
-        store = MemoryStore() if request.param == "memory" else LmdbStore(tmp_path / f"member-{len(made)}", len(made))
+        path, member = tmp_path / f"member-{len(made)}", len(made)
+        match request.param:
+            case "memory":
+                store = MemoryStore()
+            case "lmdb":
+                store = LmdbStore(path, member)
+            case _:
+                store = JournalingStore(path, member)
         made.append(store)
         store.recover()
         return store

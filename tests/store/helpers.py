@@ -5,9 +5,19 @@ from hashlib import blake2b
 from pathlib import Path
 
 from store.contract import APPLIED_KEY, NO_CHAIN, Append, LogStore, Operation, PutRow, Repair, StageChunk, UseSnapshot
+from store.log import LmdbStore
 from store.snapshot import encode_slot
 
 DATA = "data.mdb"
+
+
+class JournalingStore(LmdbStore):
+    """Records by themselves go to the journal as long as there is room; anything else is committed."""
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        appends = [operation for operation in operations if isinstance(operation, Append)]
+        if not appends or len(appends) < len(operations) or not self.journal(appends):
+            super().commit(operations)
 
 
 def body(slot: int, size: int = 40) -> bytes:

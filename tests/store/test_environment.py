@@ -127,9 +127,9 @@ def check_survived(store: LmdbStore, end: int) -> None:
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 2 MiB. Needs the right to mount; the file size limit below runs everywhere."""
+    """A file system of 4 MiB, half of it the journal's. Needs the right to mount; the limit below runs everywhere."""
     with tempfile.TemporaryDirectory() as place:
-        command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place]
+        command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place]
         mounted = subprocess.run(command, capture_output=True, check=False)
         if mounted.returncode:
             pytest.skip(f"no right to mount a small file system: {mounted.stderr.decode().strip()}")

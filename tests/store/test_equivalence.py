@@ -1,4 +1,5 @@
-"""Random operations, restarts and crashes: LMDB and its memory twin must never differ, and the file must stay sound."""
+"""Random operations, restarts and crashes: LMDB with its journal and the memory twin must never differ, and the file
+must stay sound."""
 
 import shutil
 import tempfile
@@ -34,10 +35,13 @@ from store.contract import (
 )
 from store.environment import check_structure
 from store.errors import StoreError
+from store.journal import BLOCK_BYTES, FRAME_BYTES, FRAMES, JOURNAL_NAME, decode_block, encode_block
 from store.log import LmdbStore
 from store.memory import MemoryStore
 from tests.store.helpers import all_rows, applied, link
 
+#: Of the torn record below; with one byte more its first copy would be whole.
+TORN_BYTES_MAX = 14 + 42 + len(b"torn") - 1
 KEYS = st.one_of(st.binary(min_size=1, max_size=3), st.just(b"x" * KEY_BYTES_MAX))
 VALUES = st.one_of(st.binary(max_size=20), st.integers(1000, 9000).map(bytes))
 ROW_CHANGES = st.one_of(
@@ -45,6 +49,18 @@ ROW_CHANGES = st.one_of(
     st.builds(DeleteRange, st.sampled_from(TABLES), st.binary(max_size=2), st.none() | st.binary(max_size=2)),
     st.builds(SaveStable, VALUES),
 )
+
+
+def tear(folder: Path, size: int) -> None:
+    """Leave the first bytes of a write that did not reach the disk whole, behind the newest record."""
+    with (folder / JOURNAL_NAME).open("r+b") as file:
+        blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+        found = [decode_block(memoryview(block), 0) for block in blocks]
+        number = 1 + max((records[0].number for records in found if records), default=0)
+        block = encode_block(number, [Append(0, NO_CHAIN, NO_CHAIN, (b"torn",))])
+        assert block is not None
+        file.seek(number % FRAMES * FRAME_BYTES)
+        file.write((block + block)[:size])
 
 
 class More(NamedTuple):
@@ -102,12 +118,11 @@ class Twins(RuleBasedStateMachine):
         history = dict(self.history)
         for change in log:
             if isinstance(change, More):
-                for number in range(change.records):
-                    assert chain is not None
-                    record = (b"", change.value, b"%d" % end)
-                    history[end] = Append(end, link(end, b"%d.%d" % (self.generation, number)), chain, record)
-                    operations.append(history[end])
-                    end, chain = end + 1, history[end].chain
+                assert chain is not None
+                made = self.made(change, end, chain)
+                history |= {append.slot: append for append in made}
+                operations += made
+                end, chain = end + len(made), made[-1].chain
                 continue
             operation = change.make(max(0, end - change.distance))
             operations.append(operation)
@@ -116,6 +131,29 @@ class Twins(RuleBasedStateMachine):
                 chain = history[end - 1].chain if end - 1 in history else NO_CHAIN
         if self.commit([*rows[::2], *operations, *rows[1::2]]):
             self.history = history
+
+    def made(self, more: More, end: int, chain: bytes) -> list[Append]:
+        """Records from `end` on that no other generation has."""
+        made: list[Append] = []
+        for slot in range(end, end + more.records):
+            salt = b"%d.%d" % (self.generation, slot - end)
+            made.append(Append(slot, link(slot, salt), chain, (b"", more.value, b"%d" % slot)))
+            chain = made[-1].chain
+        return made
+
+    @rule(log=st.lists(st.builds(More, st.integers(1, 2), VALUES), min_size=1, max_size=4))
+    def journal(self, log: list[More]) -> None:
+        """Records by themselves: in the journal alone, as long as they fit and it has room."""
+        self.generation += 1
+        for more in log:
+            end = self.memory.bounds()[1]
+            chain = self.memory.chain(end - 1)
+            assert chain is not None
+            made = self.made(more, end, chain)
+            self.history |= {append.slot: append for append in made}
+            self.memory.commit(made)
+            if not self.disk.journal(made):
+                self.disk.commit(made)
 
     @rule(operation=st.sampled_from([ResetLog(), DropStaging()]), often=st.integers(0, 3))
     def start_over(self, operation: Operation, often: int) -> None:
@@ -155,8 +193,9 @@ class Twins(RuleBasedStateMachine):
         except StoreError as error:
             return str(error)
 
-    @rule(clean=st.booleans())
-    def restart(self, clean: bool) -> None:
+    @rule(clean=st.booleans(), torn=st.integers(0, TORN_BYTES_MAX))
+    def restart(self, clean: bool, torn: int) -> None:
+        """In order, or killed while one more record was written to the journal, of which a part is there."""
         found: list[Recovered] = []
         for store in (self.disk, self.memory):
             if clean:
@@ -166,6 +205,8 @@ class Twins(RuleBasedStateMachine):
             else:
                 store.close()
                 check_structure(store.path)
+                if not clean:
+                    tear(store.path, torn)
             found.append(store.recover())
         assert found[0] == found[1]
         assert found[0].clean_stop == clean

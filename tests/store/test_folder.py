@@ -70,16 +70,20 @@ def test_a_stale_pid_of_a_longer_number_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("identity", "words"),
-    [('{"format": 1, "member": 2}', "2"), ('{"format": 9, "member": 1}', "9")],
+    [
+        ('{"format": 2, "member": 2}', "the data of member 2, this process wants 1"),
+        ('{"format": 9, "member": 1}', "format 9, this process wants 2"),
+        ('{"format": 1, "member": 1}', "format 1, this process wants 2"),
+    ],
 )
 def test_the_folder_of_another_member_or_format_is_refused(folder: Path, identity: str, words: str) -> None:
     store = LmdbStore(folder, 1)
     store.recover()
     store.close()
     (folder / IDENTITY_NAME).write_text(identity)
-    with pytest.raises(WrongFolder, match=f"{words}, this process wants 1"):
+    with pytest.raises(WrongFolder, match=words):
         store.recover()
-    (folder / IDENTITY_NAME).write_text('{"format": 1, "member": 1}')
+    (folder / IDENTITY_NAME).write_text('{"format": 2, "member": 1}')
     store.recover()
     store.close()
 

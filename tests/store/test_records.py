@@ -68,7 +68,7 @@ def test_small_values_come_back_or_are_found_damaged(slot: int, value: bytes, ke
 
 
 def test_marks_come_back_if_they_can_be() -> None:
-    marks = Marks(3, 9, link(2), link(8), stable_saved=True)
+    marks = Marks(3, 9, link(2), link(8), stable_saved=True, journaled=7)
     assert decode_marks(encode_marks(marks)) == marks
     assert decode_marks(encode_marks(EMPTY_MARKS)) == EMPTY_MARKS
     assert decode_marks(encode_marks(marks._replace(first=10))) is None

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from store.contract import Operation, SaveStable
 from store.errors import DiskFailed, DiskFull, StoreMisuse, WriterStopped
 from store.log import LmdbStore
 from store.memory import MemoryStore
-from store.writer import SLOW_FOR_S, SLOW_S, Writer
+from store.writer import Writer
 from tests.store.helpers import append, body, link
 
 WAIT_SECONDS = 10
@@ -233,63 +232,3 @@ def test_submit_never_waits_for_the_disk(lmdb_store: LmdbStore) -> None:
     assert writer.counts.commit_seconds > 0
     assert heard.failures.empty()
     assert lmdb_store.read(399) == (body(399), link(399))
-
-
-def saved(number: int) -> list[Operation]:
-    return [SaveStable(b"%d" % number)]
-
-
-def test_an_idle_disk_carries_a_ticket_out_at_once(make: Make) -> None:
-    """In the caller's thread; nobody is told, and the order of tickets is kept."""
-    writer, gate, heard = make()
-    gate.answers.put(None)
-    assert writer.carry_out(1, saved(1))
-    assert gate.next() == [b"1"]
-    assert writer.counts[:2] == (1, 1)
-    assert not writer.carry_out(1, saved(1))  # a ticket that is not above the last one is `submit`'s to refuse
-    with pytest.raises(WriterStopped, match="came before it"):
-        writer.submit(1, saved(1))
-    writer.submit(2, saved(2))
-    gate.answers.put(None)
-    assert heard.next_durable() == 2
-
-
-def test_nothing_is_carried_out_before_what_waits(make: Make) -> None:
-    writer, gate, heard = make()
-    writer.submit(1, saved(1))
-    assert gate.next() == [b"1"]
-    assert not writer.carry_out(2, saved(2))
-    writer.submit(2, saved(2))
-    gate.answers.put(None)
-    gate.answers.put(None)
-    assert heard.next_durable() == 1
-    assert heard.next_durable() == 2
-
-
-@pytest.mark.parametrize(
-    "error", [DiskFull(Path("x"), "full"), DiskFailed(Path("x"), "broken")], ids=["full", "failed"]
-)
-def test_what_can_not_be_carried_out_fails_in_the_writers_thread(make: Make, error: Exception) -> None:
-    """D5: the reaction to a failure is in one place."""
-    writer, gate, heard = make()
-    gate.answers.put(error)
-    assert not writer.carry_out(1, saved(1))
-    gate.answers.put(error)
-    writer.submit(1, saved(1))
-    assert heard.next_failure() is error
-    assert not writer.carry_out(2, saved(2))
-
-
-def test_after_a_slow_sync_nobody_is_held_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, gate, _ = make()
-    now = [0.0]
-
-    def commit(_: Sequence[Operation]) -> None:
-        now[0] += 2 * SLOW_S
-
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(gate, "commit", commit)
-    assert writer.carry_out(1, saved(1))
-    assert not writer.carry_out(2, saved(2))
-    now[0] += SLOW_FOR_S
-    assert writer.carry_out(2, saved(2))
