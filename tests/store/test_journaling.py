@@ -115,6 +115,20 @@ def test_a_trim_and_a_cut_reach_journaled_records(store: LmdbStore) -> None:
     again.close()
 
 
+def test_a_reader_that_is_overtaken_by_a_cut_sees_the_cut(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took what the journal had, then LMDB's view: what the view covers it must not find in the journal too."""
+    read = Environment.read
+
+    def overtaken(self: Environment) -> object:
+        monkeypatch.undo()
+        store.commit([Truncate(6), append(6, size=100)])
+        return read(self)
+
+    monkeypatch.setattr(Environment, "read", overtaken)
+    found = store.read_range(5, 8, 1 << 20)
+    assert found == [(5, body(5), link(5)), (6, body(6, 100), link(6))]
+
+
 def test_a_clean_stop_leaves_nothing_in_the_journal(store: LmdbStore, folder: Path) -> None:
     store.mark_clean_stop()
     store.close()
