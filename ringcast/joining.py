@@ -9,7 +9,7 @@ from ringcast.batch import pack
 from ringcast.errors import RingcastError
 from ringcast.types import Receipt
 
-BATCH_BYTES = 64 << 10
+BATCH_BYTES = 128 << 10
 BATCH_MESSAGES = 1_024
 #: Joined batches without a receipt; what comes meanwhile joins the next one: the slower the cluster, the larger it is.
 IN_FLIGHT_MAX = 4
