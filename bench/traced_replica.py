@@ -76,8 +76,9 @@ def main(config: str, trace: str) -> int:
     _before(Shell, "received", _received)
     _before(Shell, "_send", _sends)
     _after(Shell, "_deliver", lambda _: mark(DELIVERED))
-    _before(Disk, "submit", lambda *_: mark(WRITES))
-    _before(Disk, "_advance", lambda: mark(WRITTEN))
+    for way in ("submit", "journal"):
+        _before(Disk, way, lambda *_: mark(WRITES))
+    _before(Disk, "_tell", lambda _: mark(WRITTEN))
     code = bus.run(load(Path(config), {}).config)
     Path(trace).write_text("".join(f"{at} {name}\n" for at, name in _marks), encoding="ascii")
     return code

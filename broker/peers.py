@@ -148,7 +148,7 @@ class PeerTransport(Generic[Event]):
             frame_bytes_max=self._limits.frame_bytes_max,
             send_queue_max=send_queue_max,
             receive_queue_max=self._limits.receive_queue_max,
-            heartbeat_ms=HEARTBEAT_MS,
+            heartbeat_ms=HEARTBEAT_MS if kind in {zmq.PUB, zmq.DEALER} else 0,  # those that send (SocketLimits)
         )
         socket = open_socket(self._context, kind, limits)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)

@@ -50,7 +50,9 @@ class SocketLimits:
     """Bounds of one socket. Queues are in messages and per peer; a frame beyond `frame_bytes_max` cuts its sender.
 
     `heartbeat_ms`: libzmq asks each peer so often whether it still reads, and cuts one that has not answered in five
-    times that, which frees its queue; 0 = never.
+    times that, which frees its queue; a peer that is asked no more gives the connection up after the same time. 0 =
+    never. Only for sockets that send: libzmq 4.3.5 aborts the process if a heartbeat is due on a connection that broke
+    while nobody read its full receive queue (`!_io_error`, stream_engine_base.cpp).
     """
 
     frame_bytes_max: int = 64 << 20
@@ -82,6 +84,7 @@ def open_socket(context: ZmqContext, kind: int, limits: SocketLimits | None = No
     if limits.heartbeat_ms:
         socket.setsockopt(zmq.HEARTBEAT_IVL, limits.heartbeat_ms)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * limits.heartbeat_ms)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 5 * limits.heartbeat_ms)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket

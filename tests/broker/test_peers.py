@@ -2,8 +2,11 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import pytest
 import zmq
@@ -217,3 +220,43 @@ async def test_a_peer_is_added_moved_and_removed_while_others_go_on(pair: tuple[
         for member in there.values():
             member.transport.close()
         context.destroy(linger=0)
+
+
+READS_LATE = """
+import asyncio, sys, time, zmq
+from broker.peers import PeerEndpoints, PeerTransport
+from tests.broker.test_peers import Codec
+
+async def main(own_peer, own_pub, peer, pub):
+    events = []
+    context, other = zmq.Context(), zmq.Context()
+    publisher = other.socket(zmq.XPUB)
+    publisher.bind(pub)
+    transport = PeerTransport(
+        context, bind_peer=own_peer, bind_pub=own_pub, peers={2: PeerEndpoints(peer, pub)}, codec=Codec(),
+        on_events=events.extend, on_peer_lost=lambda _: None, on_peer_found=lambda _: None,
+    )
+    assert publisher.poll(5_000)
+    for _ in range(2_000):
+        publisher.send(bytes(10_000).replace(bytes(1), b"x"))
+    time.sleep(0.2)  # the loop does not run: the receive queue is full
+    other.destroy(linger=0)
+    time.sleep(1.5)  # heartbeats are due
+    while not events:
+        await asyncio.sleep(0.01)
+    transport.close()
+    context.destroy(linger=0)
+    print("alive", len(events))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_a_peer_that_dies_while_nobody_reads_takes_nobody_with_it() -> None:
+    """SocketLimits: libzmq's own heartbeats would abort this process."""
+    endpoints = [f"tcp://127.0.0.1:{port}" for port in free_ports(4)]
+    command = [sys.executable, "-c", READS_LATE, *endpoints]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("alive")
