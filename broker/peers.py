@@ -35,7 +35,7 @@ RECONNECT_MS = 10
 RECONNECT_MS_MAX = 200
 #: TCP waits twice as long after each loss, up to minutes: a link that was cut in silence would be used again long after
 #: it is whole. So a connection without an answer is replaced, and an attempt without one is begun again.
-HEARTBEAT_MS = 200
+CUT_AFTER_MS = 1_000
 CONNECT_TIMEOUT_MS = 500
 _MONITORED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -148,7 +148,7 @@ class PeerTransport(Generic[Event]):
             frame_bytes_max=self._limits.frame_bytes_max,
             send_queue_max=send_queue_max,
             receive_queue_max=self._limits.receive_queue_max,
-            heartbeat_ms=HEARTBEAT_MS if kind in {zmq.PUB, zmq.DEALER} else 0,  # those that send (SocketLimits)
+            cut_after_ms=CUT_AFTER_MS,
         )
         socket = open_socket(self._context, kind, limits)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)

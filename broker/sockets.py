@@ -50,9 +50,11 @@ class SocketLimits:
     """Bounds of one socket. Queues are in messages and per peer; a frame beyond `frame_bytes_max` cuts its sender.
 
     `heartbeat_ms`: libzmq asks each peer so often whether it still reads, and cuts one that has not answered in five
-    times that, which frees its queue; a peer that is asked no more gives the connection up after the same time. 0 =
-    never. Only for sockets that send: libzmq 4.3.5 aborts the process if a heartbeat is due on a connection that broke
-    while nobody read its full receive queue (`!_io_error`, stream_engine_base.cpp).
+    times that, which frees its queue; 0 = never. libzmq 4.3.5 aborts a process that meets a heartbeat, its own or the
+    other's, on a connection that was reset while its receive queue was full (`!_io_error`, stream_engine_base.cpp): not
+    between members, whose queues are full when they are busy.
+    `cut_after_ms`: the kernel gives a connection up whose other end has acknowledged nothing for so long; 0 = after
+    many minutes. A process that is stopped still acknowledges.
     """
 
     frame_bytes_max: int = 64 << 20
@@ -61,6 +63,7 @@ class SocketLimits:
     handshake_ms: int = 5_000
     backlog: int = 512
     heartbeat_ms: int = 0
+    cut_after_ms: int = 0
 
 
 class Sent(Enum):
@@ -84,7 +87,10 @@ def open_socket(context: ZmqContext, kind: int, limits: SocketLimits | None = No
     if limits.heartbeat_ms:
         socket.setsockopt(zmq.HEARTBEAT_IVL, limits.heartbeat_ms)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * limits.heartbeat_ms)
-        socket.setsockopt(zmq.HEARTBEAT_TTL, 5 * limits.heartbeat_ms)
+    if limits.cut_after_ms:
+        socket.setsockopt(zmq.TCP_MAXRT, limits.cut_after_ms)
+        for option in (zmq.TCP_KEEPALIVE, zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL, zmq.TCP_KEEPALIVE_CNT):
+            socket.setsockopt(option, 1)  # asked after a second without traffic, and each second
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket

@@ -231,6 +231,7 @@ async def main(own_peer, own_pub, peer, pub):
     events = []
     context, other = zmq.Context(), zmq.Context()
     publisher = other.socket(zmq.XPUB)
+    publisher.setsockopt(zmq.SNDHWM, 0)
     publisher.bind(pub)
     transport = PeerTransport(
         context, bind_peer=own_peer, bind_pub=own_pub, peers={2: PeerEndpoints(peer, pub)}, codec=Codec(),
@@ -253,7 +254,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def test_a_peer_that_dies_while_nobody_reads_takes_nobody_with_it() -> None:
-    """SocketLimits: libzmq's own heartbeats would abort this process."""
+    """SocketLimits: libzmq's heartbeats, ours or the peer's, would abort this process."""
     endpoints = [f"tcp://127.0.0.1:{port}" for port in free_ports(4)]
     command = [sys.executable, "-c", READS_LATE, *endpoints]
     root = Path(__file__).parents[2]
