@@ -88,7 +88,7 @@ class Cluster:
         self.trim_margin = self.random.choice((0, 10, 50))
         ids = self.config.members
         self.others = {one: tuple(other for other in ids if other != one) for one in ids}
-        self.network = Network(self._stream(), self._draw_weather())
+        self.network: Network[Received] = Network(self._stream(), self._draw_weather())
         self.issued = Issued()
         self.order = OrderChecker(self.bounds, self.issued)
         self.storage = StorageChecker(self.order)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Generic, TypeVar
 
-from sequencer.output import Received
-
+Frame = TypeVar("Frame")
 Link = tuple[int, int]  # (from, to)
 
 
@@ -21,7 +21,7 @@ class Weather:
     slow_spread: int = 30_000
 
 
-class Network:
+class Network(Generic[Frame]):
     """Decides when, how often and whether a frame arrives. A blocked link drops frames or holds them."""
 
     def __init__(self, random: Random, weather: Weather) -> None:
@@ -29,9 +29,9 @@ class Network:
         self.weather = weather
         self.blocked: dict[Link, int] = {}  # how many faults block the direction
         self.holding = False
-        self.held: list[tuple[int, int, Received]] = []
+        self.held: list[tuple[int, int, Frame]] = []
 
-    def arrivals(self, sender: int, receiver: int, frame: Received) -> Iterator[int]:
+    def arrivals(self, sender: int, receiver: int, frame: Frame) -> Iterator[int]:
         """Delays in us after which the frame arrives: none, one or two."""
         if self.blocked and (sender, receiver) in self.blocked:
             if self.holding:
@@ -68,7 +68,7 @@ class Network:
         self.blocked.clear()
         self.weather = Weather()
 
-    def release(self) -> list[tuple[int, int, Received]]:
+    def release(self) -> list[tuple[int, int, Frame]]:
         """Frames that were held and whose link works again: stale by now, as after a long delay (F8)."""
         free = [frame for frame in self.held if frame[:2] not in self.blocked]
         self.held = [frame for frame in self.held if frame[:2] in self.blocked]

@@ -1,0 +1,114 @@
+"""The nouns of Raft: entries, members, what is durable."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Kind(IntEnum):
+    """What an entry is."""
+
+    COMMAND = 0  # the state machine's
+    NOOP = 1  # opens a term (R13)
+    MEMBERS = 2  # a configuration; in force from the moment it is in the log (R16)
+
+
+@dataclass(frozen=True, slots=True)  # a tuple has a method of the name `index`
+class Entry:
+    """One place of the log. (index, term) names its content and that of everything below (log matching)."""
+
+    index: int
+    term: int
+    kind: Kind
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in a frame."""
+        return len(self.data) + 24
+
+
+class Member(NamedTuple):
+    """A member of a configuration.
+
+    A voter is a disk: (id, storage). The same member with a new disk is nobody's voter until the log says so. A learner
+    (`voter` False, storage 0) is sent the log and counts for nothing.
+    """
+
+    id: int
+    storage: int
+    voter: bool
+    address: str
+
+
+class Members(tuple[Member, ...]):
+    """A configuration, in id order."""
+
+    __slots__ = ()
+
+    def find(self, member: int) -> Member | None:
+        """The member of this id."""
+        return next((one for one in self if one.id == member), None)
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """Ids of the voters: all of them, not those that are up (R6)."""
+        return tuple(one.id for one in self if one.voter)
+
+    def without(self, member: int) -> "Members":
+        """The configuration without a member."""
+        return Members(one for one in self if one.id != member)
+
+    def with_(self, changed: Member) -> "Members":
+        """The configuration with a member added, or put in place of the one of its id."""
+        return Members(sorted((*self.without(changed.id), changed)))
+
+    def is_voter(self, member: int, storage: int) -> bool:
+        """Whether the vote of this disk counts."""
+        found = self.find(member)
+        return found is not None and found.voter and found.storage == storage
+
+
+class Incarnation(NamedTuple):
+    """One start of a disk: the counter rises with each, the nonce tells two starts of one counter apart."""
+
+    counter: int
+    nonce: int
+
+
+NO_INCARNATION = Incarnation(0, 0)
+
+
+class HardState(NamedTuple):
+    """What is durable before any message that depends on it (R3, R7, R8); it never travels.
+
+    `cluster` 0: blank, in no cluster yet. `known`: the newest incarnation that this member heard of each disk.
+    """
+
+    cluster: int
+    storage: int
+    incarnation: Incarnation
+    term: int
+    voted_for: int | None
+    known: tuple[tuple[int, Incarnation], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the log stands on: the entry `index` of `term` is the last one that is not in it, `members` are its."""
+
+    index: int
+    term: int
+    members: Members
+
+
+NO_BASE = Base(0, 0, Members())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that a store made: the state at `base.index`, in `count` chunks."""
+
+    name: str
+    base: Base
+    count: int

@@ -1,0 +1,233 @@
+"""Raft with one rule taken away each: the simulator must notice (docs/raft.md, "Proof")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from replicas.raft.candidate import Candidate
+from replicas.raft.leader import Leader
+from replicas.raft.messages import Envelope, Message, RequestVote
+from replicas.raft.node import RaftNode
+from replicas.raft.roles import Follower
+from replicas.raft.seams import Write
+from replicas.raft.simulator.cluster import Cluster, Options
+from replicas.raft.simulator.disk import SimulatedStore
+from replicas.raft.simulator.faults import WEIGHTS
+from replicas.raft.state import State
+
+CONTESTED: Mapping[str, Any] = {
+    "heartbeat_interval": 0.01,
+    "step_down_missed_heartbeats": 2,
+    "election_interval_spread": 1.5,
+    "peer_lost_interval": (0.001, 0.01),
+}
+CRASHES = {"crash": 60, "crash_leader": 40, "crash_all": 40, "wipe": 0, "put_back": 0, "add": 0, "remove": 0}
+PARTED = {"split": 60, "isolate_leader": 60, "one_way": 40, "pause_leader": 40, "add": 0, "remove": 0}
+
+
+def voters_crash(cluster: Cluster) -> None:
+    """Who has given its vote away dies, and is back before the election is over."""
+    seen: set[tuple[int, int]] = set()
+
+    def look() -> None:
+        for member, process in list(cluster.processes.items()):
+            state = process.node.state
+            hard = cluster.disks[member].hard
+            durable = hard is not None and hard.term == state.term and state.pending.hard is None
+            if durable and state.voted_for not in {None, member} and (member, state.term) not in seen:
+                seen.add((member, state.term))
+                cluster.kill(member)
+                cluster.start(member)
+        if cluster.loop.time() < cluster.options.safety_seconds:
+            cluster.loop.call_later(0.001, look)
+
+    look()
+
+
+def deposed_leaders(cluster: Cluster) -> None:
+    """The leader is stopped and cut off, wakes when another one leads, and hears of that a little later."""
+    for step in range(4):
+        cluster.loop.call_later(0.6 + 0.9 * step, _depose, cluster)
+
+
+def _depose(cluster: Cluster) -> None:
+    leader = cluster.leader
+    if leader is None or leader.paused:
+        return
+    others = [member for member in cluster.disks if member != leader.member]
+    links = [*product([leader.member], others), *product(others, [leader.member])]
+    cluster.network.block(links)
+    cluster.pause(leader.member)
+    cluster.loop.call_later(0.7, cluster.resume, leader)
+    cluster.loop.call_later(0.8, cluster.network.unblock, links)
+
+
+def node_of(state: type[State]) -> type[RaftNode]:
+    """A node with another state."""
+    return type("MutatedNode", (RaftNode,), {"state_class": state})
+
+
+class VoteNotDurable(SimulatedStore):
+    """R3, R8: the disk forgets whom it voted for; the term it keeps."""
+
+    def submit(self, write: Write) -> None:
+        if write.hard is not None:
+            write.hard = write.hard._replace(voted_for=None)
+        super().submit(write)
+
+
+class VotesForAll(State):
+    """R3: the vote is reset by anything but the term: here by every request for it."""
+
+    def request_handler(self, data: Any) -> None:
+        if isinstance(data.message, RequestVote) and not data.message.pre_vote:
+            self.hard = self.hard._replace(voted_for=None)
+        super().request_handler(data)
+
+
+class MajorityOfTheUp(State):
+    """R6: a majority of those that answered lately."""
+
+    def request_handler(self, data: Any) -> None:
+        self.seen = getattr(self, "seen", {})
+        self.seen[data.envelope.sender] = self.loop.time()
+        super().request_handler(data)
+
+    def is_majority(self, count: int) -> bool:
+        seen: dict[int, float] = getattr(self, "seen", {})
+        up = 1 + sum(self.loop.time() - at < 0.3 for at in seen.values())
+        return count > up // 2
+
+
+class AnyTermCommits(Leader):
+    """Raft 5.4.2: an entry of an older term is committed by counting."""
+
+    def may_commit(self, index: int) -> bool:
+        return True
+
+
+class AnyTermCommitsState(State):
+    leader_class = AnyTermCommits
+
+
+class TruncatingFollower(Follower):
+    """R9: raftos' rule: whatever stands behind the last sent entry goes, also what is committed."""
+
+    def _append(self, message: Any) -> None:
+        log = self.log
+        first = message.prev_log_index + 1
+        if log.base.index < first <= log.last and message.entries:
+            log.commit = min(log.commit, first - 1)
+            log.applied = min(log.applied, first - 1)
+            self.state.cut(first)
+        super()._append(message)
+
+
+class TruncatingState(State):
+    follower_class = TruncatingFollower
+
+
+class AnswersBeforeSync(State):
+    """R8: an acknowledgement, and the leader's own count, before the sync."""
+
+    def _flush(self) -> None:
+        self.log.durable = self.log.last
+        ticket = self.pending.ticket
+        super()._flush()
+        while self._waiting and self._waiting[0][0] <= ticket:
+            self._waiting.popleft()[1]()
+        self.state.on_synced()
+
+
+class ReadsWithoutRound(Leader):
+    """R14: whoever thinks that it leads answers reads."""
+
+    def _confirm(self) -> None:
+        super()._confirm()
+        self.reads.confirmed(self.request_id)
+
+
+class ReadsWithoutRoundState(State):
+    leader_class = ReadsWithoutRound
+
+
+class CountsAnswers(Candidate):
+    """R5: answers are counted, of whatever election."""
+
+    def on_receive_request_vote_response(self, envelope: Envelope, message: Any) -> None:
+        if message.vote_granted:
+            self.count(len(self.votes) + 1000)
+
+
+class CountsAnswersState(State):
+    candidate_class = CountsAnswers
+
+
+class AnyDiskVotes(State):
+    """V0: a wiped disk votes and acknowledges as the one before it."""
+
+    def send(self, member: int, message: Message) -> None:
+        own = self.log.members.find(self.id)
+        storage = own.storage if own is not None and own.voter else self.hard.storage
+        hard = self.hard
+        self.transport.send(member, Envelope(hard.cluster, self.id, storage, hard.incarnation), message)
+
+
+class NeverRolledBack(State):
+    """V0: a disk that was put back takes part as if it were not."""
+
+    def become_new_disk(self) -> None:
+        self.standing.proven = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`seed` of `options` shows it."""
+
+    name: str
+    seed: int
+    replaced: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def run_options(self, *, mutated: bool) -> Options:
+        """The options with the mutation, or without."""
+        return Options(**{**self.options, **(self.replaced if mutated else {})})
+
+
+NO_FAULTS = dict.fromkeys(WEIGHTS, 0) | {"slow_disk": 1}
+DUELS: Mapping[str, Any] = {
+    "members": 3,
+    "settings": CONTESTED,
+    "weights": NO_FAULTS,
+    "weather": {"slow": 0.5, "slow_spread": 30_000, "duplication": 0.2},
+}
+MUTATIONS = (
+    Mutation("vote not durable", 13, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
+    Mutation("vote not reset only by term", 3, {"node_class": node_of(VotesForAll)}, {**DUELS, "members": 5}),
+    Mutation("majority of the up members", 3, {"node_class": node_of(MajorityOfTheUp)}, {"weights": PARTED}),
+    Mutation(
+        "votes counted without sender and term",
+        2,
+        {"node_class": node_of(CountsAnswersState)},
+        {**DUELS, "members": 5},
+    ),
+    Mutation("truncation below commit", 1, {"node_class": node_of(TruncatingState)}, {"members": 3}),
+    Mutation("commit of an old term by counting", 24, {"node_class": node_of(AnyTermCommitsState)}, {"members": 5}),
+    Mutation("answer before sync", 1, {"node_class": node_of(AnswersBeforeSync)}, {"members": 3, "weights": CRASHES}),
+    Mutation(
+        "reads without a round",
+        39,
+        {"node_class": node_of(ReadsWithoutRoundState)},
+        {"members": 3, "weights": NO_FAULTS, "plan": deposed_leaders, "think_seconds": 0.003, "clients": 12},
+    ),
+    Mutation("any disk votes", 1, {"node_class": node_of(AnyDiskVotes)}, {"members": 3, "weights": {"wipe": 60}}),
+    Mutation(
+        "a disk put back takes part",
+        62,
+        {"node_class": node_of(NeverRolledBack)},
+        {"members": 3, "weights": {**NO_FAULTS, "put_back": 100, "crash": 60, "isolate_leader": 20}},
+    ),
+)

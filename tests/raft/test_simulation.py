@@ -1,0 +1,38 @@
+"""Seeds of real nodes: no violation, hard enough, the same each time; and each rule taken away is noticed."""
+
+import pytest
+
+from replicas.raft.simulator.cluster import Options
+from replicas.raft.simulator.run import Report, run_seed, simulate
+from tests.raft.mutants import MUTATIONS, Mutation
+
+SEEDS = 120
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return simulate(range(1, SEEDS + 1))
+
+
+def test_no_seed_breaks_a_promise(report: Report) -> None:
+    assert not report.failing, report.as_text()
+
+
+def test_the_seeds_are_hard(report: Report) -> None:
+    """Every fault and every change was met, and the clusters worked all the while."""
+    counts = report.counts
+    for name in ("leader_crashes", "pauses", "partitions", "wipes", "put_back", "adds", "removes", "transfers"):
+        assert counts[name] > 0, counts
+    assert counts["elections"] > 3 * SEEDS
+    assert counts["answers"] > 100 * SEEDS
+
+
+def test_a_seed_replays() -> None:
+    assert run_seed(3, Options()) == run_seed(3, Options())
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_rule_taken_away_is_noticed(mutation: Mutation) -> None:
+    """And the same seed is quiet with the rule in place."""
+    assert run_seed(mutation.seed, mutation.run_options(mutated=True)).violation
+    assert not run_seed(mutation.seed, mutation.run_options(mutated=False)).violation
