@@ -22,8 +22,8 @@ from replicas.raft.reads import Reads
 from replicas.raft.roles import Role
 from replicas.raft.sending import SnapshotSender
 from replicas.raft.timer import Timer
-from replicas.raft.types import Entry, Kind
 from sequencer.quorum import majority, quorum_end
+from store.raft_contract import Entry, Kind
 
 if TYPE_CHECKING:
     from replicas.raft.state import State

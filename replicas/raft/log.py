@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from replicas.raft.members import decode_members
-from replicas.raft.seams import Recovered, Store
-from replicas.raft.types import Base, Entry, Kind, Members
+from replicas.raft.seams import Store
 from sequencer.errors import require
+from store.raft_contract import Base, Entry, Kind, Members, Recovered
+from store.raft_members import decode_members
 
 
 class Log:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from replicas.raft.errors import ChangeRefused
 from replicas.raft.futures import fail
-from replicas.raft.members import MEMBERS_MAX, encode_members
 from replicas.raft.messages import TimeoutNow
 from replicas.raft.progress import Progress
-from replicas.raft.types import Entry, Kind, Member, Members
 from sequencer.quorum import majority
+from store.raft_contract import Entry, Kind, Member, Members
+from store.raft_members import MEMBERS_MAX, encode_members
 
 if TYPE_CHECKING:
     from replicas.raft.leader import Leader

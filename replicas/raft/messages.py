@@ -12,7 +12,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from replicas.raft.types import Base, Entry, Incarnation
+from store.raft_contract import Base, Entry, Incarnation
 
 
 class Envelope(NamedTuple):

@@ -21,7 +21,7 @@ from replicas.raft.leader import Leader
 from replicas.raft.messages import Envelope, Message
 from replicas.raft.seams import Loop, Store, Transport
 from replicas.raft.state import Received, State
-from replicas.raft.types import Members
+from store.raft_contract import Members
 
 RESUME_SECONDS = 1.0
 

@@ -3,7 +3,7 @@
 from collections import deque
 from enum import Enum
 
-from replicas.raft.types import Snapshot
+from store.raft_contract import Snapshot
 
 
 class Mode(Enum):

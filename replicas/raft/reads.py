@@ -53,8 +53,6 @@ class Reads:
             for future in futures:
                 if not future.done():
                     future.set_result(index)
-        if self._confirmed:
-            state.store.hurry()
 
     def fail(self, error: Exception) -> None:
         """Nothing was read."""

@@ -16,9 +16,9 @@ from replicas.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from replicas.raft.seams import Install, Staged
 from replicas.raft.timer import Timer
 from sequencer.errors import require
+from store.raft_contract import Install, Staged
 
 if TYPE_CHECKING:
     from replicas.raft.state import State

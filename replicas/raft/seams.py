@@ -7,11 +7,10 @@ and LMDB. The node cannot tell them apart.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from replicas.raft.messages import Envelope, Message
-from replicas.raft.types import Base, Entry, HardState, Snapshot
+from store.raft_contract import Entry, Observer, Recovered, Snapshot, Write
 
 
 class Loop(Protocol):
@@ -42,65 +41,6 @@ class Transport(Protocol):
         """These are the peers now: the node calls it at the start and with each new configuration (R16)."""
 
 
-@dataclass(frozen=True, slots=True)  # a tuple has a method of the name `index`
-class Staged:
-    """A checked chunk of a snapshot that a leader sent."""
-
-    snapshot: str
-    index: int
-    data: bytes
-
-
-class Install(NamedTuple):
-    """The staged snapshot becomes the state, the log is empty and stands on `base`; one durable switch (R15)."""
-
-    snapshot: str
-    base: Base
-
-
-@dataclass(slots=True)
-class Write:
-    """One step's work for the disk; the fields are carried out in this order, all of it or nothing, synced (R8)."""
-
-    ticket: int
-    wipe: bool = False  # drop everything: from here on it is a new disk
-    hard: HardState | None = None
-    staged: list[Staged] = field(default_factory=list)
-    install: Install | None = None
-    cut: int | None = None  # drop every entry from this index on (R9), before the append
-    append: list[Entry] = field(default_factory=list)  # the index after the last one, and on
-    apply: list[Entry] = field(default_factory=list)  # committed, the index after the last applied one, and on
-    trim: Base | None = None  # drop every entry up to its index, which is applied; of a new cluster: its first base
-
-
-class Recovered(NamedTuple):
-    """What a store holds at the start. `hard` None: a new disk.
-
-    `terms`: (first index, term) of each run of one term in the log. `members`: the MEMBERS entries of the log.
-    """
-
-    hard: HardState | None
-    base: Base
-    last: int
-    applied: int
-    terms: tuple[tuple[int, int], ...]
-    members: tuple[Entry, ...]
-
-
-class Observer(Protocol):
-    """Whom a store tells what became of the writes; on the node's loop, in the order of tickets."""
-
-    def on_applied(self, applied: int, results: Mapping[int, bytes]) -> None:
-        """The state stands at `applied`; `results` by index, of commands. Not yet synced, which an answer need not be:
-        the log is, and the applied index rolls back with the tables, so that the log is applied again."""
-
-    def on_durable(self, ticket: int) -> None:
-        """Everything up to this ticket is synced, and what it applied can be read."""
-
-    def on_failure(self, error: Exception, *, full: bool) -> None:
-        """`full`: no space, `Store.resume` tries again. Else the disk failed and nothing more is written."""
-
-
 class Store(Protocol):
     """Log, hard state and state machine of one member, on one disk (rows 7, 8 and 15 of docs/raft.md)."""
 
@@ -109,9 +49,6 @@ class Store(Protocol):
 
     def submit(self, write: Write) -> None:
         """Queue a write; never waits. Tickets rise by one. The store owns the write from here on."""
-
-    def hurry(self) -> None:
-        """A read waits for what was applied: sync it without delay."""
 
     def resume(self) -> None:
         """There may be space again."""

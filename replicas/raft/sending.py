@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from replicas.raft.messages import InstallSnapshot, InstallSnapshotResponse
 from replicas.raft.progress import Mode, Progress
-from replicas.raft.types import Snapshot
+from store.raft_contract import Snapshot
 
 if TYPE_CHECKING:
     from replicas.raft.leader import Leader

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from replicas.raft.messages import Envelope, Found, Hello, Welcome
 from replicas.raft.timer import Timer
-from replicas.raft.types import NO_INCARNATION, Base, Member, Members
 from sequencer.quorum import majority
+from store.raft_contract import NO_INCARNATION, Base, Member, Members
 
 if TYPE_CHECKING:
     from replicas.raft.state import State

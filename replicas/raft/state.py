@@ -32,11 +32,21 @@ from replicas.raft.messages import (
     Welcome,
 )
 from replicas.raft.roles import Follower, Role
-from replicas.raft.seams import Install, Recovered, Staged, Write
 from replicas.raft.standing import GENESIS_TERM, Standing
-from replicas.raft.types import NO_BASE, NO_INCARNATION, Base, Entry, HardState, Incarnation
 from sequencer.errors import require
 from sequencer.quorum import majority
+from store.raft_contract import (
+    NO_BASE,
+    NO_INCARNATION,
+    Base,
+    Entry,
+    HardState,
+    Incarnation,
+    Install,
+    Recovered,
+    Staged,
+    Write,
+)
 
 if TYPE_CHECKING:
     from replicas.raft.node import RaftNode
@@ -379,8 +389,8 @@ class State(library.State):
         self._trim_applied(write)
         self.pending = Write(write.ticket + 1)
         log.submitted(write.ticket)
+        self.state.on_flushed()  # R8: what is sent does not wait for this disk
         self.store.submit(write)
-        self.state.on_flushed()
         if log.applied < log.commit:
             self.touch()
 

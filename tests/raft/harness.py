@@ -19,7 +19,7 @@ from replicas.raft.node import RaftNode
 from replicas.raft.simulator.checkers import Checker
 from replicas.raft.simulator.disk import Disk, SimulatedStore
 from replicas.raft.simulator.loop import MemberLoop, VirtualLoop
-from replicas.raft.types import NO_INCARNATION, Base, Entry, HardState, Incarnation, Kind, Member, Members
+from store.raft_contract import NO_INCARNATION, Base, Entry, HardState, Incarnation, Kind, Member, Members
 
 CLUSTER = 7
 M = TypeVar("M")

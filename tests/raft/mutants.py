@@ -12,11 +12,11 @@ from replicas.raft.leader import Leader
 from replicas.raft.messages import Envelope, Message, RequestVote
 from replicas.raft.node import RaftNode
 from replicas.raft.roles import Follower
-from replicas.raft.seams import Write
 from replicas.raft.simulator.cluster import Cluster, Options
 from replicas.raft.simulator.disk import SimulatedStore
 from replicas.raft.simulator.faults import WEIGHTS
 from replicas.raft.state import State
+from store.raft_contract import Write
 
 CONTESTED: Mapping[str, Any] = {
     "heartbeat_interval": 0.01,

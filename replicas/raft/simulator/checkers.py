@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from replicas.raft.seams import Write
-from replicas.raft.types import Entry, Kind
 from sequencer.simulator.checkers import Violation
+from store.raft_contract import Entry, Kind, Write
 
 if TYPE_CHECKING:
     from replicas.raft.log import Log

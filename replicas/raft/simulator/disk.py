@@ -5,12 +5,12 @@ from copy import copy
 from random import Random
 from zlib import crc32
 
-from replicas.raft.members import decode_members
-from replicas.raft.seams import Loop, Observer, Recovered, Write
+from replicas.raft.seams import Loop
 from replicas.raft.simulator.checkers import Checker
 from replicas.raft.simulator.machine import Register
-from replicas.raft.types import NO_BASE, Base, Entry, HardState, Kind, Snapshot
 from sequencer.errors import require
+from store.raft_contract import NO_BASE, Base, Entry, HardState, Kind, Observer, Recovered, Snapshot, Write
+from store.raft_members import decode_members
 
 CHUNK_BYTES = 150
 
@@ -148,9 +148,6 @@ class SimulatedStore:
         if self._queue:
             self._begin()
         self._observer.on_durable(ticket)
-
-    def hurry(self) -> None:
-        """Nothing is put off here."""
 
     def resume(self) -> None:
         """It is never full."""

@@ -9,8 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from replicas.raft.simulator.disk import Disk
-from replicas.raft.types import Kind, Members
 from sequencer.simulator.network import Link, Weather
+from store.raft_contract import Kind, Members
 
 if TYPE_CHECKING:
     from replicas.raft.simulator.cluster import Cluster, Process

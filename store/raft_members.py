@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from replicas.raft.types import Member, Members
 from ringcast.errors import BadFrame
 from ringcast.strict import U64_MAX, array, bad, dumps, flag, integer, loads, many, text
+from store.raft_contract import Member, Members
 
 MEMBERS_MAX = 15
 ADDRESS_MAX = 256

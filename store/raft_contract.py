@@ -1,8 +1,9 @@
-"""The nouns of Raft: entries, members, what is durable."""
+"""What a Raft member keeps: entries, members, what is durable; and what its store takes and gives (docs/raft.md)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Kind(IntEnum):
@@ -112,3 +113,62 @@ class Snapshot:
     name: str
     base: Base
     count: int
+
+
+@dataclass(frozen=True, slots=True)  # a tuple has a method of the name `index`
+class Staged:
+    """A checked chunk of a snapshot that a leader sent."""
+
+    snapshot: str
+    index: int
+    data: bytes
+
+
+class Install(NamedTuple):
+    """The staged snapshot becomes the state, the log is empty and stands on `base`; one durable switch (R15)."""
+
+    snapshot: str
+    base: Base
+
+
+@dataclass(slots=True)
+class Write:
+    """One step's work for the disk; the fields are carried out in this order, all of it or nothing, synced (R8)."""
+
+    ticket: int
+    wipe: bool = False  # drop everything: from here on it is a new disk
+    hard: HardState | None = None
+    staged: list[Staged] = field(default_factory=list)
+    install: Install | None = None
+    cut: int | None = None  # drop every entry from this index on (R9), before the append
+    append: list[Entry] = field(default_factory=list)  # the index after the last one, and on
+    apply: list[Entry] = field(default_factory=list)  # committed, the index after the last applied one, and on
+    trim: Base | None = None  # drop every entry up to its index, which is applied; of a new cluster: its first base
+
+
+class Recovered(NamedTuple):
+    """What a store holds at the start. `hard` None: a new disk.
+
+    `terms`: (first index, term) of each run of one term in the log. `members`: the MEMBERS entries of the log.
+    """
+
+    hard: HardState | None
+    base: Base
+    last: int
+    applied: int
+    terms: tuple[tuple[int, int], ...]
+    members: tuple[Entry, ...]
+
+
+class Observer(Protocol):
+    """Whom a store tells what became of the writes; on the node's loop, in the order of tickets."""
+
+    def on_applied(self, applied: int, results: Mapping[int, bytes]) -> None:
+        """The state stands at `applied`; `results` by index, of commands. Not yet synced, which an answer need not be:
+        the log is, and the applied index rolls back with the tables, so that the log is applied again."""
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this ticket is synced, and what it applied can be read."""
+
+    def on_failure(self, error: Exception, *, full: bool) -> None:
+        """`full`: no space, `Store.resume` tries again. Else the disk failed and nothing more is written."""
