@@ -45,6 +45,7 @@ class Faults:
         self._task: asyncio.Task[None] | None = None
         self._healed = False
         self._backups: dict[int, list[Disk]] = {}
+        self._void: set[int] = set()  # storages whose newest state is lost
 
     def start(self) -> None:
         """Draw until `heal`."""
@@ -182,9 +183,7 @@ class Faults:
             newest = process.node.state.log.members_index if process is not None else 0
             if max((newest, *on_disk)) > leader.node.state.log.commit:
                 return False
-        holds = [
-            one.voter and (hard := disks[one.id].hard) is not None and hard.storage == one.storage for one in members
-        ]
+        holds = [one.voter and one.storage not in self._void for one in members]
         return all(holds) and members.find(member) is not None
 
     def _wipe(self) -> None:
@@ -192,6 +191,7 @@ class Faults:
         process = self._any()
         if process is not None and self._whole(process.member):
             self._cluster.counts["wipes"] += 1
+            self._void.add(process.node.state.storage)
             self._kill(process)
             self._cluster.disks[process.member] = Disk()
             self._backups.pop(process.member, None)
@@ -212,6 +212,7 @@ class Faults:
             if known is None or known.counter <= old.hard.incarnation.counter:
                 return
         self._cluster.counts["put_back"] += 1
+        self._void.add(old.hard.storage)
         self._kill(process)
         self._cluster.disks[process.member] = old.copy()
 
