@@ -13,7 +13,7 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
@@ -24,7 +24,7 @@ from lmdb import verify as lmdb_verify
 
 from store.contract import TABLES
 from store.errors import DiskFailed, DiskFull, StoreClosed, StoreDamaged, StoreError
-from store.folder import DATA_NAME
+from store.folder import DATA_NAME, check_identity
 
 T = TypeVar("T")
 WriteTransaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -122,12 +122,27 @@ def _metas(data: Path) -> list[bytes]:
     return metas
 
 
+def open_folder(folder: Path, member: int, map_bytes: int, names: Sequence[str]) -> tuple[Environment, bool]:
+    """The environment of a member's folder, and whether it is new: then fill it, and `write_identity` last.
+
+    The caller holds the folder's lock. Raises WrongFolder, StoreDamaged, DiskFull, DiskFailed.
+    """
+    data = folder / DATA_NAME
+    ours = check_identity(folder, member)
+    if ours and not (data.exists() and data.stat().st_size):
+        raise StoreDamaged(folder, f"{DATA_NAME} is missing or empty")
+    if data.exists() and data.stat().st_size:
+        check_structure(folder)
+    return Environment(folder, map_bytes, new=not ours, names=names), not ours
+
+
 class Environment:
     """The databases of one folder. `read` from any thread, `write` from one thread at a time."""
 
-    def __init__(self, folder: Path, map_bytes: int, *, new: bool) -> None:
+    def __init__(self, folder: Path, map_bytes: int, *, new: bool, names: Sequence[str] = DATABASES) -> None:
         """Raises StoreDamaged, DiskFull, DiskFailed. The caller holds the folder's lock; only a `new` one is filled."""
         self.folder = folder
+        self._names = names
         self._gate = Condition()
         self._readers = 0
         self._closed = False
@@ -153,7 +168,7 @@ class Environment:
             map_size=self.map_bytes,
             sync=True,
             metasync=True,
-            max_dbs=len(DATABASES),
+            max_dbs=len(self._names),
             max_readers=READERS_MAX,
             max_spare_txns=4,
             mode=0o644,
@@ -162,7 +177,7 @@ class Environment:
             if not new:
                 self._check_databases(environment)
             with environment.begin(write=True) as transaction:  # handles last only if a write transaction made them
-                for name in DATABASES:
+                for name in self._names:
                     self.databases[name] = environment.open_db(name.encode(), txn=transaction, create=new)
         except BaseException:
             environment.close()
@@ -173,9 +188,9 @@ class Environment:
         """All of them and no other, or a damaged name would hide a whole table behind a new, empty one (D6)."""
         with environment.begin() as transaction, transaction.cursor() as cursor:
             found = {bytes(name): bytes(record) for name, record in cursor}
-        if found.keys() != {name.encode() for name in DATABASES}:
+        if found.keys() != {name.encode() for name in self._names}:
             raise StoreDamaged(
-                self.folder, f"{DATA_NAME}: its tables are {sorted(found)} instead of {sorted(DATABASES)}"
+                self.folder, f"{DATA_NAME}: its tables are {sorted(found)} instead of {sorted(self._names)}"
             )
         for name, record in found.items():
             if len(record) != _DATABASE_BYTES or _DATABASE_FLAGS.unpack_from(record) != (0,):

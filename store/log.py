@@ -23,17 +23,18 @@ from store.contract import (
 )
 from store.environment import (
     CHAINS,
+    DATABASES,
     LOG,
     MAP_BYTES_START,
     STABLE,
     STAGING,
     Environment,
     WriteTransaction,
-    check_structure,
     disk_error,
+    open_folder,
 )
 from store.errors import DiskFull, RecordDamaged, RowDamaged, StoreClosed, StoreDamaged, StoreMisuse
-from store.folder import DATA_NAME, FolderLock, check_identity, write_identity
+from store.folder import FolderLock, write_identity
 from store.journal import FRAME_BYTES, FRAMES, JOURNAL_NAME, Journal, Journaled, create_journal
 from store.operations import with_append
 from store.records import EMPTY_MARKS, decode_row, encode_chain, encode_marks, seal, slot_key, unseal
@@ -95,15 +96,9 @@ class LmdbStore:
             raise
 
     def _open(self) -> None:
-        data = self.path / DATA_NAME
-        ours = check_identity(self.path, self.member)
-        if ours and not (data.exists() and data.stat().st_size):
-            raise StoreDamaged(self.path, f"{DATA_NAME} is missing or empty")
-        if data.exists() and data.stat().st_size:
-            check_structure(self.path)
         self._snapshots.load()
-        self._opened = Environment(self.path, self._map_bytes, new=not ours)
-        if not ours:
+        self._opened, new = open_folder(self.path, self.member, self._map_bytes, DATABASES)
+        if new:
             self._set_up()
             write_identity(self.path, self.member)
         self._journal = Journal(self.path)

@@ -145,6 +145,12 @@ class Write:
     apply: list[Entry] = field(default_factory=list)  # committed, the index after the last applied one, and on
     trim: Base | None = None  # drop every entry up to its index, which is applied; of a new cluster: its first base
 
+    @property
+    def size_bytes(self) -> int:
+        """About what it adds to a transaction."""
+        entries = sum(entry.size_bytes for entry in (*self.append, *self.apply))
+        return 64 + entries + sum(len(chunk.data) for chunk in self.staged)
+
 
 class Recovered(NamedTuple):
     """What a store holds at the start. `hard` None: a new disk.

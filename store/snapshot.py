@@ -11,7 +11,7 @@ magic 4 · per chunk: length u32, chunk · offsets of the chunks, u64 each · ta
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
@@ -77,7 +77,9 @@ class Chunk(NamedTuple):
             yield table, [(key, value) for _, key, value in rows]
 
 
-def encode_chunks(name: str, slot: int, chain: bytes, rows: Iterable[Row], chunk_bytes: int) -> Iterator[bytes]:
+def encode_chunks(
+    name: str, slot: int, chain: bytes, rows: Iterable[Row], chunk_bytes: int, tables: Sequence[str] = STATE_TABLES
+) -> Iterator[bytes]:
     """At least one chunk; each holds as many rows as fit in `chunk_bytes`, but at least one: rows are not split."""
     index = 0
     body = bytearray()
@@ -86,7 +88,7 @@ def encode_chunks(name: str, slot: int, chain: bytes, rows: Iterable[Row], chunk
             yield _encode_chunk(name, index, last=False, slot=slot, chain=chain, body=body)
             index += 1
             body.clear()
-        body += _ROW.pack(STATE_TABLES.index(table), len(key), len(value))
+        body += _ROW.pack(tables.index(table), len(key), len(value))
         body += key
         body += value
     yield _encode_chunk(name, index, last=True, slot=slot, chain=chain, body=body)
@@ -119,7 +121,7 @@ def _open_chunk(snapshot: str, index: int, data: bytes) -> tuple[bool, int, byte
     return bool(last), slot, chain, start + name_bytes
 
 
-def decode_chunk(snapshot: str, index: int, data: bytes) -> Chunk:
+def decode_chunk(snapshot: str, index: int, data: bytes, tables: Sequence[str] = STATE_TABLES) -> Chunk:
     """Raises ChunkDamaged."""
     last, slot, chain, start = _open_chunk(snapshot, index, data)
     rows: list[Row] = []
@@ -130,7 +132,7 @@ def decode_chunk(snapshot: str, index: int, data: bytes) -> Chunk:
             end = start + key_bytes + value_bytes
             if end > len(data):
                 raise ChunkDamaged(snapshot, index, "its last row is cut off")
-            rows.append((STATE_TABLES[table], data[start : start + key_bytes], data[start + key_bytes : end]))
+            rows.append((tables[table], data[start : start + key_bytes], data[start + key_bytes : end]))
             start = end
     except (struct.error, IndexError) as error:
         raise ChunkDamaged(snapshot, index, f"its rows cannot be read ({error})") from error

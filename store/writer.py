@@ -13,9 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Condition, Thread
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from store.contract import Operation, payload_bytes
+from store.contract import payload_bytes
 from store.errors import DiskFull, StoreError, WriterStopped
 
 GROUP_BYTES_MAX: Final = 4 << 20
@@ -23,15 +23,15 @@ BACKLOG_BYTES_MAX: Final = 1 << 30
 
 
 class Committer(Protocol):
-    """The part of a LogStore that the writer needs."""
+    """The part of a store that the writer needs; what its operations are is between it and who submits them."""
 
-    def commit(self, operations: Sequence[Operation]) -> None:
-        """See LogStore."""
+    def commit(self, operations: Sequence[Any]) -> None:
+        """All of them in one synced transaction, or none; see LogStore."""
 
 
 class _Entry(NamedTuple):
     ticket: int
-    operations: Sequence[Operation]
+    operations: Sequence[Any]
     size_bytes: int
 
 
@@ -72,7 +72,10 @@ class Writer:
         *,
         group_bytes_max: int = GROUP_BYTES_MAX,
         backlog_bytes_max: int = BACKLOG_BYTES_MAX,
+        size_bytes: Callable[[Any], int] = payload_bytes,
     ) -> None:
+        """`size_bytes`: about what an operation adds to a transaction."""
+        self._size_bytes = size_bytes
         self._store = store
         self._on_durable = on_durable
         self._on_failure = on_failure
@@ -92,12 +95,12 @@ class Writer:
         """Begin to write."""
         self._thread.start()
 
-    def submit(self, ticket: int, operations: Sequence[Operation]) -> None:
+    def submit(self, ticket: int, operations: Sequence[Any]) -> None:
         """Queue the operations of a ticket, which is above every ticket before it; never waits for the disk.
 
         A ticket without operations is durable when everything before it is. Raises WriterStopped.
         """
-        entry = _Entry(ticket, operations, sum(map(payload_bytes, operations)))
+        entry = _Entry(ticket, operations, sum(map(self._size_bytes, operations)))
         with self._wake:
             if self._failure is not None:
                 raise WriterStopped(f"ticket {ticket} refused: {self._failure}")

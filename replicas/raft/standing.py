@@ -93,13 +93,13 @@ class Standing:
         self._welcomed()
 
     def _welcomed(self) -> None:
-        """Itself and the peers that answered are a majority."""
+        """A majority with it answered; whoever they are, for its own configuration may be an old one."""
         state = self._state
         voters = state.log.members.voters or tuple(state.founders)
-        answered = self._welcomes | {state.id}
-        if not self.proven and len(answered.intersection(voters)) >= majority(voters) - (state.id not in voters):
+        if not self.proven and len(self._welcomes) + 1 >= majority(voters):
             self.proven = True
             self._found()
+            state.transport.connect(state.addresses)
 
     def _found(self) -> None:
         """Every member of the file is blank, as it says itself; and none has a lower id than this one."""

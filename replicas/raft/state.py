@@ -144,9 +144,9 @@ class State(library.State):
 
     @property
     def addresses(self) -> dict[int, str]:
-        """The other members: the configuration's, and before there is one the file's."""
-        known = {member.id: member.address for member in self.log.members} or dict(self.founders)
-        if self.cluster == 0 or self.id not in known:
+        """The other members: the configuration's, and the file's while this one is none of them, or not sure."""
+        known = {member.id: member.address for member in self.log.members}
+        if not self.standing.settled or self.id not in known:
             known = {**self.founders, **known}
         return {member: address for member, address in sorted(known.items()) if member != self.id}
 
@@ -228,6 +228,7 @@ class State(library.State):
             self.standing.on_found(envelope, message)
         elif not self.standing.proven:
             self.counters["dropped_unproven"] += 1
+            self.send(envelope.sender, Hello())  # a member of today, where those that this disk knows may be gone
         elif self._of_cluster(envelope, message) and self._of_term(envelope, message):
             HANDLERS[type(message)](self.state, envelope, message)
 
@@ -288,6 +289,7 @@ class State(library.State):
         self.log.restart(base)
         self.pending.trim = base
         self._readable.append((self.pending.ticket, base.index))
+        self.transport.connect(self.addresses)
 
     def become_new_disk(self) -> None:
         """A peer has met a later state of this disk: it was put back, and what it acknowledged since is lost (V0)."""

@@ -25,6 +25,15 @@ CONTESTED: Mapping[str, Any] = {
     "peer_lost_interval": (0.001, 0.01),
 }
 CRASHES = {"crash": 60, "crash_leader": 40, "crash_all": 40, "wipe": 0, "put_back": 0, "add": 0, "remove": 0}
+FIGURE_8 = {"crash_leader": 60, "isolate_leader": 60, "one_way": 60, "split": 30, "wipe": 0, "add": 0, "remove": 0}
+#: One entry in a message and on its way, so that a leader may die between an old entry and its own first one.
+ONE_BY_ONE: Mapping[str, Any] = {
+    **CONTESTED,
+    "append_bytes_max": 60,
+    "command_bytes_max": 60,
+    "inflight_bytes_max": 60,
+    "log_entries_kept": 200,
+}
 PARTED = {"split": 60, "isolate_leader": 60, "one_way": 40, "pause_leader": 40, "add": 0, "remove": 0}
 
 
@@ -205,17 +214,22 @@ DUELS: Mapping[str, Any] = {
     "weather": {"slow": 0.5, "slow_spread": 30_000, "duplication": 0.2},
 }
 MUTATIONS = (
-    Mutation("vote not durable", 13, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
+    Mutation("vote not durable", 27, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
     Mutation("vote not reset only by term", 3, {"node_class": node_of(VotesForAll)}, {**DUELS, "members": 5}),
     Mutation("majority of the up members", 3, {"node_class": node_of(MajorityOfTheUp)}, {"weights": PARTED}),
     Mutation(
         "votes counted without sender and term",
-        2,
+        3,
         {"node_class": node_of(CountsAnswersState)},
         {**DUELS, "members": 5},
     ),
     Mutation("truncation below commit", 1, {"node_class": node_of(TruncatingState)}, {"members": 3}),
-    Mutation("commit of an old term by counting", 24, {"node_class": node_of(AnyTermCommitsState)}, {"members": 5}),
+    Mutation(
+        "commit of an old term by counting",
+        16,
+        {"node_class": node_of(AnyTermCommitsState)},
+        {"members": 5, "weights": FIGURE_8, "settings": ONE_BY_ONE, "think_seconds": 0.004, "clients": 8},
+    ),
     Mutation("answer before sync", 1, {"node_class": node_of(AnswersBeforeSync)}, {"members": 3, "weights": CRASHES}),
     Mutation(
         "reads without a round",
@@ -226,7 +240,7 @@ MUTATIONS = (
     Mutation("any disk votes", 1, {"node_class": node_of(AnyDiskVotes)}, {"members": 3, "weights": {"wipe": 60}}),
     Mutation(
         "a disk put back takes part",
-        62,
+        34,
         {"node_class": node_of(NeverRolledBack)},
         {"members": 3, "weights": {**NO_FAULTS, "put_back": 100, "crash": 60, "isolate_leader": 20}},
     ),

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ Make = Callable[..., tuple[Writer, Gate, Heard]]
 def make() -> Iterator[Make]:
     made: list[tuple[Writer, Gate]] = []
 
-    def build(**bounds: int) -> tuple[Writer, Gate, Heard]:
+    def build(**bounds: Any) -> tuple[Writer, Gate, Heard]:
         gate, heard = Gate(), Heard()
         writer = Writer(gate, heard.durable.put, heard.failures.put, **bounds)
         writer.start()

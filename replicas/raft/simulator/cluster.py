@@ -127,8 +127,15 @@ class Cluster:
     def start(self, member: int) -> None:
         """Start a member, on the disk it has."""
         self.disks.setdefault(member, Disk())
-        founders = self.founders if member in self.founders else {**self.founders, member: f"member-{member}"}
-        self.processes[member] = Process(self, member, founders)
+        self.processes[member] = Process(self, member, self._file(member))
+
+    def _file(self, member: int) -> dict[int, str]:
+        """What operators write into a member's file: the members of the day, and itself."""
+        logs = [process.node.state.log for process in self.processes.values()]
+        newest = max(logs, key=lambda log: (log.last_term, log.members_index), default=None)
+        if newest is None or not newest.members:
+            return dict(self.founders)
+        return {one.id: one.address for one in newest.members} | {member: f"member-{member}"}
 
     def kill(self, member: int) -> None:
         """kill -9: what was not synced is gone, and the others' connections break."""
