@@ -80,9 +80,10 @@ class Standing:
             state.send(envelope.sender, Found(base))
 
     def on_welcome(self, envelope: Envelope, message: Welcome) -> None:
-        """Of the own cluster; a blank member has none."""
+        """Of the own cluster, or of a blank member, which has nothing to say: two lost disks are too many anyway."""
         state = self._state
-        if self.proven or message.storage != state.storage or state.cluster not in {0, envelope.cluster}:
+        clusters = {state.cluster, envelope.cluster}
+        if self.proven or message.storage != state.storage or (0 not in clusters and len(clusters) > 1):
             return
         if message.known.counter > state.incarnation.counter or (
             message.known.counter == state.incarnation.counter and message.known != state.incarnation

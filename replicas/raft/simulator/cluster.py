@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from replicas.raft.codec import RaftCodec, encode
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.leader import Leader
 from replicas.raft.messages import Envelope, Message
@@ -23,6 +24,7 @@ from sequencer.simulator.checkers import Violation
 from sequencer.simulator.network import Network, Weather
 
 US = 1e-6
+CODEC_EVERY = 16
 Frame = tuple[Envelope, Message]
 
 #: Small, so that a few hundred entries reach every branch.
@@ -116,6 +118,7 @@ class Cluster:
         self.history: list[Operation] = []
         self.clients = [Client(self, number + 1, self.stream()) for number in range(options.clients)]
         self.faults = Faults(self, self.stream())
+        self.codec = RaftCodec(0, 0)
         self._happened = asyncio.Event()
 
     def stream(self) -> Random:
@@ -165,7 +168,12 @@ class Cluster:
         process.loop.resume()
 
     def carry(self, sender: int, receiver: int, frame: Frame) -> None:
-        """A frame into the network; what arrives goes to whoever runs under that id then."""
+        """A frame into the network; what arrives goes to whoever runs under that id then. Some try the codec."""
+        self.counts["frames"] += 1
+        if self.counts["frames"] % CODEC_EVERY == 0:
+            decoded = self.codec.decode(encode(frame[0], 0, frame[1]))
+            if decoded != frame:
+                raise Violation("codec", f"{frame} became {decoded}")
         for delay in self.network.arrivals(sender, receiver, frame):
             self.loop.call_later(delay * US, self._arrive, receiver, frame)
 
