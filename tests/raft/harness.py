@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.messages import (
@@ -51,7 +51,9 @@ def command(index: int, term: int, data: bytes = b"x") -> Entry:
 
 
 class Peer:
-    """Member 1; `sent` is what it sent, oldest first."""
+    """Member 1; `sent` is what it sent, oldest first. `open`: those that the test made, which `close_all` ends."""
+
+    open: ClassVar[list["Peer"]] = []
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Peer:
         node_class: type[RaftNode] = RaftNode,
         welcomed: bool = True,
     ) -> None:
+        Peer.open.append(self)
         self.loop = loop or VirtualLoop()
         self.errors: list[BaseException] = []
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context["exception"]))
@@ -159,10 +162,13 @@ class Peer:
         log = self.node.state.log
         return [(index, log.term_at(index) or 0) for index in range(log.base.index + 1, log.last + 1)]
 
-    def close(self) -> None:
-        """Release the loop."""
-        self.clock.kill()
-        self.loop.close()
+    @classmethod
+    def close_all(cls) -> None:
+        """Release the loops."""
+        for peer in cls.open:
+            peer.clock.kill()
+            peer.loop.close()
+        cls.open.clear()
 
 
 async def _turns() -> None:
