@@ -1,10 +1,8 @@
-"""`ringcast simulate`: the core under one seed after another (sequencer/simulator)."""
+"""`ringcast simulate`: the core or Raft under one seed after another (sequencer/simulator, replicas/raft/simulator)."""
 
 from typing import Annotated
 
 import typer
-
-from sequencer.simulator.__main__ import main
 
 
 def register(app: typer.Typer) -> None:
@@ -18,9 +16,14 @@ def simulate(
     seconds: Annotated[float | None, typer.Option("--seconds", help="Run seeds for so long.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes [default: one for each CPU].")] = None,
     trace: Annotated[int | None, typer.Option("--trace", metavar="SEED", help="Run one seed and print it.")] = None,
+    raft: Annotated[bool, typer.Option("--raft", help="Simulate the product store's Raft instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Run the protocol core in a faulty cluster that lives in one process. Exit code 1 if a seed finds a violation."""
+    """Run the core, or Raft, in a faulty cluster that lives in one process. Exit code 1 if a seed finds a violation."""
+    if raft:
+        from replicas.raft.simulator.__main__ import main
+    else:
+        from sequencer.simulator.__main__ import main
     options = {"--seeds": seeds, "--members": members, "--seconds": seconds, "--jobs": jobs, "--trace": trace}
     arguments = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     raise typer.Exit(main([*arguments, *(["--json"] if json else [])]))

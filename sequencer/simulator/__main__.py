@@ -22,16 +22,21 @@ def seed_range(text: str) -> range:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 1 if a seed found a violation."""
-    parser = argparse.ArgumentParser("python -m sequencer.simulator", description="A faulty cluster, from one seed.")
+def options_parser(program: str) -> argparse.ArgumentParser:
+    """What every simulator can be told."""
+    parser = argparse.ArgumentParser(program, description="A faulty cluster, from one seed.")
     parser.add_argument("--seeds", type=seed_range, help="one seed or a range, 1..1000 (default 1..100)")
     parser.add_argument("--members", type=int, default=0, choices=range(8), help="members; default: by seed, mostly 3")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     parser.add_argument("--seconds", type=float, default=0, help="run seeds for so long (with --seeds: at most)")
     parser.add_argument("--trace", type=int, metavar="SEED", help="run one seed and print what happens")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 if a seed found a violation."""
+    chosen = options_parser("python -m sequencer.simulator").parse_args(arguments)
     if chosen.trace is not None:
         result = trace_seed(chosen.trace, chosen.members)
         sys.stdout.write(f"seed {result.seed}: {result.violation or 'no violation'}\n")

@@ -4,16 +4,19 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from sequencer.core import Core
 from sequencer.simulator.checkers import Violation
 from sequencer.simulator.cluster import Cluster, Options
 from sequencer.simulator.trace import Trace
 
+T = TypeVar("T")
 CHUNK = 20  # seeds that one task of a pool runs
 SUMS = (
     "committed",
@@ -138,23 +141,31 @@ def _where(error: BaseException) -> str:
     return " ".join(frames[-4:])
 
 
-def _run_chunk(seeds: Sequence[int], members: int) -> list[SeedResult]:
-    return [run_seed(seed, Options(Core, members=members)) for seed in seeds]
+def _run_member_count(members: int, seed: int) -> SeedResult:
+    return run_seed(seed, Options(Core, members=members))
+
+
+def _run_chunk(run: Callable[[int], T], seeds: Sequence[int]) -> list[T]:
+    return [run(seed) for seed in seeds]
 
 
 def run_seeds(seeds: Iterable[int], members: int = 0, jobs: int = 1) -> Iterator[SeedResult]:
+    """Run seeds of the core; see `spread`."""
+    return spread(partial(_run_member_count, members), seeds, jobs)
+
+
+def spread(run: Callable[[int], T], seeds: Iterable[int], jobs: int) -> Iterator[T]:
     """Run seeds one after the other, or over `jobs` processes; results come as they are ready, in order."""
     remaining = iter(seeds)
     if jobs <= 1:
-        for seed in remaining:
-            yield run_seed(seed, Options(Core, members=members))
+        yield from map(run, remaining)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: list[Future[list[SeedResult]]] = []
+        waiting: list[Future[list[T]]] = []
         try:
             while True:
                 while len(waiting) < 2 * jobs and (chunk := list(islice(remaining, CHUNK))):
-                    waiting.append(pool.submit(_run_chunk, chunk, members))
+                    waiting.append(pool.submit(_run_chunk, run, chunk))
                 if not waiting:
                     return
                 yield from waiting.pop(0).result()

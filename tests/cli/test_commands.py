@@ -166,6 +166,12 @@ def test_down_leaves_a_process_that_took_the_pid(ringcast: Ringcast, tmp_path: P
         stranger.communicate()
 
 
+def test_simulate_raft(ringcast: Ringcast) -> None:
+    report = document(ringcast("simulate", "--raft", "--seeds", "1..2", "--members", "3", "--jobs", "1", "--json"))
+    assert (report["seeds"], report["violations"], report["failing"]) == (2, 0, [])
+    assert report["applied"] > 0
+
+
 def test_simulate(ringcast: Ringcast) -> None:
     report = document(ringcast("simulate", "--seeds", "1..2", "--members", "3", "--jobs", "1", "--json"))
     assert (report["seeds"], report["violations"]) == (2, 0)

@@ -54,6 +54,7 @@ class Options:
     weights: Mapping[str, int] = field(default_factory=dict)
     weather: Mapping[str, Any] = field(default_factory=dict)
     plan: Callable[[Cluster], None] | None = None  # beside the faults that are drawn
+    trace: Callable[[str], object] | None = None  # told what happens, line by line
 
 
 class _Transport:
@@ -129,6 +130,7 @@ class Cluster:
 
     def start(self, member: int) -> None:
         """Start a member, on the disk it has."""
+        self.note(member, "starts")
         self.disks.setdefault(member, Disk())
         self.processes[member] = Process(self, member, self._file(member))
 
@@ -142,6 +144,7 @@ class Cluster:
 
     def kill(self, member: int) -> None:
         """kill -9: what was not synced is gone, and the others' connections break."""
+        self.note(member, "is killed")
         process = self.processes.pop(member)
         process.loop.kill()
         self.counts["crashes"] += 1
@@ -158,12 +161,14 @@ class Cluster:
 
     def pause(self, member: int) -> None:
         """SIGSTOP."""
+        self.note(member, "is stopped")
         self.counts["pauses"] += 1
         self.processes[member].loop.pause()
         self.processes[member].paused = True
 
     def resume(self, process: Process) -> None:
         """SIGCONT."""
+        self.note(process.member, "goes on")
         process.paused = False
         process.loop.resume()
 
@@ -179,6 +184,7 @@ class Cluster:
 
     def _arrive(self, receiver: int, frame: Frame) -> None:
         process = self.processes.get(receiver)
+        self.note(receiver, f"<- {frame[0].sender} {frame[1]}" if process is not None else "is not there")
         if process is not None:
             process.loop.call_soon(process.node.receive, *frame)
 
@@ -190,8 +196,14 @@ class Cluster:
 
     # -------------------------------------------------------------- what is watched
 
+    def note(self, member: int, text: str) -> None:
+        """A line of the trace."""
+        if self.options.trace is not None:
+            self.options.trace(f"{self.loop.now:10.6f}  {member or '-'}  {text}")
+
     def elected(self, process: Process) -> None:
         state = process.node.state
+        self.note(process.member, f"leads term {state.term} of {state.log.members.voters}")
         self.checker.elected(process.member, state.term, state.log)
 
     def broken(self, error: Exception) -> None:

@@ -59,6 +59,7 @@ class Faults:
                 if self._random.random() < 0.2:
                     self._backups.setdefault(member, []).append(disk.copy())
             (name,) = self._random.choices(names, weights)
+            self._cluster.note(0, name)
             try:
                 getattr(self, f"_{name}")()
             except Exception as error:  # noqa: BLE001 - a fault that fails is a finding

@@ -2,10 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from replicas.raft.simulator.cluster import Cluster, Options
+from sequencer.simulator.run import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,29 @@ class Report:
         """Summed over the seeds."""
         return sum((result.counts for result in self.results), Counter())
 
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        return {
+            "seeds": len(self.results),
+            "violations": len(self.failing),
+            **dict(sorted(self.counts.items())),
+            "failing": [
+                {"seed": result.seed, "violation": result.violation, "replay": replay(result)}
+                for result in self.failing
+            ],
+        }
+
     def as_text(self) -> str:
         """For people."""
-        lines = [f"{'seeds':>16}  {len(self.results)}", f"{'violations':>16}  {len(self.failing)}"]
-        lines += [f"{name:>16}  {count}" for name, count in sorted(self.counts.items())]
-        lines += [f"seed {result.seed}: {result.violation}" for result in self.failing[:20]]
+        lines = [f"{name:>16}  {value}" for name, value in self.as_json().items() if name != "failing"]
+        for result in self.failing[:20]:
+            lines += [f"seed {result.seed}: {result.violation}", f"  replay: {replay(result)}"]
         return "\n".join(lines)
+
+
+def replay(result: SeedResult) -> str:
+    """The command that shows a seed again."""
+    return f"python -m replicas.raft.simulator --trace {result.seed}"
 
 
 def run_seed(seed: int, options: Options) -> SeedResult:
@@ -56,15 +75,16 @@ def run_seed(seed: int, options: Options) -> SeedResult:
     return SeedResult(seed, violation, counts)
 
 
-def run_seeds(seeds: Iterable[int], options: Options, seconds: float = 0) -> Iterator[SeedResult]:
-    """One after the other; `seconds` > 0: as many as fit."""
+def _run(options: Options, seed: int) -> SeedResult:
+    return run_seed(seed, options)
+
+
+def simulate(seeds: Iterable[int], options: Options | None = None, *, jobs: int = 1, seconds: float = 0) -> Report:
+    """Run seeds and report; `seconds` > 0: as many as fit."""
+    report = Report()
     begun = time.monotonic()
-    for seed in seeds:
-        yield run_seed(seed, options)
+    for result in spread(partial(_run, options or Options()), seeds, jobs):
+        report.results.append(result)
         if seconds and time.monotonic() - begun >= seconds:
-            return
-
-
-def simulate(seeds: Iterable[int], options: Options | None = None, seconds: float = 0) -> Report:
-    """Run seeds and report."""
-    return Report(list(run_seeds(seeds, options or Options(), seconds)))
+            break
+    return report
