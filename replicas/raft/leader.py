@@ -107,15 +107,21 @@ class Leader(Role, library.Leader):
     # -------------------------------------------------------------- sending
 
     def heartbeat(self) -> None:
-        """A new round to everybody; what was lost is found by it."""
+        """A round by the clock: what was lost is sent again."""
+        for progress in self.progress.values():
+            progress.asked = False
+        self.begin_round()
+        for member, progress in self.progress.items():
+            self.snapshots.beat(member, progress)
+        self.membership.tend()
+
+    def begin_round(self) -> None:
+        """Ask everybody whether they still follow."""
         self.request_id += 1
         for member, progress in self.progress.items():
-            progress.asked = False
             if not self._send_entries(member, progress):
                 self._send_none(member, progress)
-            self.snapshots.beat(member, progress)
         self._confirm()
-        self.membership.tend()
 
     def on_flushed(self) -> None:
         """R8, R11: the entries leave while the own disk syncs them."""

@@ -34,7 +34,7 @@ class Reads:
         if self._asked and self._round is None and leader.term_opened and leader.state.state is leader:
             self._round = (leader.request_id + 1, leader.log.commit, self._asked)
             self._asked = []
-            leader.heartbeat()
+            leader.begin_round()
 
     def confirmed(self, request_id: int) -> None:
         """A quorum followed this leader after the round was sent."""
