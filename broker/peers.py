@@ -56,10 +56,10 @@ class FrameDecoder(Protocol[Event_co]):
 
 
 class PeerEndpoints(NamedTuple):
-    """Where a peer's ROUTER and PUB are reached, as ZeroMQ endpoints."""
+    """Where a peer's ROUTER and PUB are reached, as ZeroMQ endpoints; `pub` is not looked at where there is no SUB."""
 
     peer: str
-    pub: str
+    pub: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class PeerTransport(Generic[Event]):
         context: ZmqContext,
         *,
         bind_peer: str,
-        bind_pub: str,
+        bind_pub: str | None,
         peers: Mapping[int, PeerEndpoints],
         codec: FrameDecoder[Event],
         on_events: Callable[[list[Event]], None],
@@ -123,6 +123,7 @@ class PeerTransport(Generic[Event]):
         on_peer_found: Callable[[int], None],
         limits: PeerLimits | None = None,
     ) -> None:
+        """`bind_pub` None: nothing goes to all, so there is neither PUB nor SUB."""
         self._context = context
         self._codec = codec
         self._on_events = on_events
@@ -131,14 +132,19 @@ class PeerTransport(Generic[Event]):
         self._limits = limits or PeerLimits()
         self.counters: Counter[str] = Counter()
         self._closed = False
-        router, pub = self._open(zmq.ROUTER), self._open(zmq.PUB, self._limits.pub_queue_max)
+        router = self._open(zmq.ROUTER)
         # Both are bound before the loop knows either: an address that is refused leaves no reader behind.
         self.peer_endpoint = bind(router, bind_peer)
-        self.pub_endpoint = bind(pub, bind_pub)
+        self.pub_endpoint = ""
+        self._pub: DrainedSocket | None = None
+        self._sub: DrainedSocket | None = None
+        if bind_pub is not None:
+            pub = self._open(zmq.PUB, self._limits.pub_queue_max)
+            self.pub_endpoint = bind(pub, bind_pub)
+            self._pub = DrainedSocket(pub)
+            self._sub = DrainedSocket(self._open(zmq.SUB), self._decoded)
+            self._sub.socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._router = DrainedSocket(router, self._routed)
-        self._pub = DrainedSocket(pub)
-        self._sub = DrainedSocket(self._open(zmq.SUB), self._decoded)
-        self._sub.socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._peers: dict[int, _Peer] = {}
         for member, endpoints in peers.items():
             self.add(member, endpoints)
@@ -165,7 +171,8 @@ class PeerTransport(Generic[Event]):
             return
         self.remove(member)
         self._peers[member] = _Peer(endpoints)
-        self._sub.socket.connect(endpoints.pub)
+        if self._sub is not None:
+            self._sub.socket.connect(endpoints.pub)
         self._connect(member)
 
     def remove(self, member: int) -> None:
@@ -173,7 +180,8 @@ class PeerTransport(Generic[Event]):
         peer = self._peers.pop(member, None)
         if peer is not None:
             peer.close()
-            self._sub.socket.disconnect(peer.endpoints.pub)
+            if self._sub is not None:
+                self._sub.socket.disconnect(peer.endpoints.pub)
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -184,6 +192,7 @@ class PeerTransport(Generic[Event]):
 
     def broadcast(self, frames: Sequence[bytes]) -> None:
         """To all; a PUB socket drops for a subscriber at its high-water mark, and NACK repairs that (A8)."""
+        assert self._pub is not None, "made without a PUB socket"
         self._pub.send(frames)
 
     def send(self, member: int, frames: Sequence[bytes]) -> bool:
@@ -284,4 +293,5 @@ class PeerTransport(Generic[Event]):
         for peer in self._peers.values():
             peer.close()
         for socket in (self._router, self._pub, self._sub):
-            socket.close()
+            if socket is not None:
+                socket.close()

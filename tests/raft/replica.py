@@ -8,11 +8,8 @@ from typing import Any
 
 import zmq
 
-from broker.peers import PeerEndpoints, PeerTransport
-from replicas.raft.codec import RaftCodec
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.node import RaftNode
-from replicas.raft.state import Received
 from replicas.raft.transport import RaftTransport
 from store.raft_log import RaftStore
 from tests.raft.tables import TableMachine, make
@@ -21,10 +18,6 @@ from tests.raft.tables import TableMachine, make
 def addresses(folder: Path, count: int = 3) -> dict[int, str]:
     """Sockets in a folder: nobody else can take them meanwhile."""
     return {member: f"ipc://{folder}/peer-{member}" for member in range(1, count + 1)}
-
-
-def _endpoints(address: str) -> PeerEndpoints:
-    return PeerEndpoints(address, address.replace("peer-", "pub-"))
 
 
 class Replica:
@@ -36,7 +29,7 @@ class Replica:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         loop = asyncio.get_running_loop()
         self.store: RaftStore = make(folder / f"data-{member}", loop, member, map_bytes=1 << 24)
-        self.transport = RaftTransport(0, lambda _: None)
+        self.transport = RaftTransport(self.context, peers[member], 0, member)
         self.node = RaftNode(
             member,
             peers,
@@ -47,18 +40,7 @@ class Replica:
             store=self.store,
             on_failure=self.failures.append,
         )
-        here = _endpoints(peers[member])
-        self.sockets: PeerTransport[Received] = PeerTransport(
-            self.context,
-            bind_peer=here.peer,
-            bind_pub=here.pub,
-            peers={other: _endpoints(address) for other, address in peers.items() if other != member},
-            codec=RaftCodec(0, member),
-            on_events=self.transport.on_events,
-            on_peer_lost=self.transport.on_peer_lost,
-            on_peer_found=self.transport.on_peer_found,
-        )
-        self.transport.open(self.node, self.sockets)
+        self.transport.attach(self.node)
         self.node.start()
 
     def value(self, key: bytes) -> bytes | None:

@@ -96,3 +96,23 @@ async def test_the_leadership_is_handed_over_between_two_commands(replicas: dict
     assert await asyncio.gather(*waiting) == [b"", *(b"%d" % number for number in range(49))]
     target = await handed
     await until(lambda: replicas[target].node.leads)
+
+
+async def test_a_member_is_added_and_removed_while_commands_go_on(replicas: dict[int, Replica], tmp_path: Path) -> None:
+    """Connections follow the log: the three hear of the fourth's address by the configuration alone."""
+    leader = leader_of(replicas)
+    assert leader is not None
+    peers = addresses(tmp_path, 4)
+    waiting = [leader.node.propose(b"k=%d" % number) for number in range(50)]
+    added = leader.node.add_member(4, peers[4])
+    replicas[4] = Replica(tmp_path, 4, peers)
+    await asyncio.wait_for(added, 20)
+    assert leader.node.status().members.voters == (1, 2, 3, 4)
+    await asyncio.gather(*waiting)
+    gone = next(member for member in (1, 2, 3) if member != leader.member)
+    await asyncio.wait_for(leader.node.remove_member(gone), 20)
+    replicas.pop(gone).stop()
+    assert await leader.node.propose(b"k=last") == b"49"
+    index = await leader.node.read()
+    await until(lambda: replicas[4].node.status().visible >= index)
+    assert replicas[4].value(b"k") == b"last"
