@@ -1,6 +1,7 @@
 """One real node on virtual time, whose peers are the test: it sees what is sent and says what arrives."""
 
 import asyncio
+from asyncio import Future
 from collections.abc import Mapping
 from random import Random
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +13,7 @@ from replicas.raft.messages import (
     Envelope,
     Hello,
     Message,
+    RequestVote,
     RequestVoteResponse,
     Welcome,
 )
@@ -174,3 +176,25 @@ class Peer:
 async def _turns() -> None:
     for _ in range(4):
         await asyncio.sleep(0)
+
+
+def vote(term: int, candidate: int, *, last: tuple[int, int] = (1, 1), pre: bool = False) -> RequestVote:
+    """A request for a vote; `last` is (index, term)."""
+    return RequestVote(term, candidate, *last, pre_vote=pre, transfer=False)
+
+
+def granted(peer: Peer, member: int) -> list[bool]:
+    """The answers to a member's requests."""
+    peer.run(0.003)
+    return [message.vote_granted for message in peer.take(RequestVoteResponse, member)]
+
+
+def leads(peer: Peer) -> bool:
+    """As of now."""
+    return peer.node.leads
+
+
+def result(future: Future[Any]) -> Any:
+    """Of a future that is done."""
+    assert future.done()
+    return future.result()

@@ -1,7 +1,5 @@
 """What a node does beside the rows: the disk, its standing, operators, bounds."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from replicas.raft.configuration import RaftConfiguration
@@ -27,18 +25,7 @@ from replicas.raft.messages import (
 from replicas.raft.node import RESUME_SECONDS
 from replicas.raft.simulator.disk import Disk
 from store.raft_contract import NO_INCARNATION, Base, Incarnation
-from tests.raft.harness import CLUSTER, Peer, founded, members, storage
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    Peer.close_all()
-
-
-def leads(peer: Peer) -> bool:
-    return peer.node.leads
-
+from tests.raft.harness import CLUSTER, Peer, founded, leads, members, storage
 
 # ---------------------------------------------------------------------- elections
 
