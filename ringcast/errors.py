@@ -11,14 +11,26 @@
     │   ├── SessionExpired         the client id was forgotten by the cluster (K1)
     │   ├── Compacted              the offset was trimmed by retention (C2)
     │   ├── ChangeRefused          a member cannot be added or removed now (V12)
-    │   └── UnknownQuery           the replica knows no query, cursor or topic of this name
+    │   ├── UnknownQuery           the replica knows no query, cursor or topic of this name
+    │   ├── IllegalValue           a name, price, quantity or other value of the product store is beyond its limits
+    │   ├── UnknownItem            no item of this id is on sale
+    │   ├── ItemExists             an item of this id is on sale already
+    │   ├── NotTheSeller           the item is another seller's
+    │   ├── OutOfStock             fewer units are left than were asked for
+    │   ├── UnknownOrder           no reservation of this order
+    │   ├── OrderReused            the order was reserved with other lines
+    │   ├── OrderReleased          the reservation was given back
+    │   └── OrderConfirmed         the reservation is sold, it can't be given back
     ├── PublishUnknown             the id was closed while the batch was unanswered: it may be in the order, or not
+    ├── OutcomeUnknown             the same for a change of the product store
     ├── Unavailable                nobody can answer now; the request may be tried again
     │   ├── NotReady               the replica is starting, catching up, read-only or leaving
     │   ├── NotInQuorum            the replica sees less than a quorum of the members (and never forks)
     │   ├── Unreachable            no endpoint answered
     │   ├── Disconnected           the connection to a replica ended; the client goes on with another one
-    │   └── Timeout                no answer within `timeout=` (also a TimeoutError)
+    │   ├── Timeout                no answer within `timeout=` (also a TimeoutError)
+    │   ├── NotLeader              another replica of the product store leads; the client follows by itself
+    │   └── Overloaded             the replica holds all the requests it may; the client tries again by itself
     ├── Closed                     the bus, publisher or subscription was closed
     └── ProtocolError              the other side does not speak our language
         ├── BadFrame               bytes that are no frame of ours: dropped and counted, never raised into a loop
@@ -155,6 +167,69 @@ class UnknownQuery(Refused):
     sentence = "the replica knows no {what} named {name!r}: check the name, or upgrade the replica"
 
 
+class IllegalValue(Refused):
+    """Details: what, value, limit. Refused by the client before sending, and again where the change is applied."""
+
+    code = "illegal_value"
+    sentence = "{what} is {value}, expected {limit}: correct it and send it again"
+
+
+class UnknownItem(Refused):
+    """Details: item."""
+
+    code = "unknown_item"
+    sentence = "no item {item!r} is on sale: check its id, or search for it"
+
+
+class ItemExists(Refused):
+    """Details: item."""
+
+    code = "item_exists"
+    sentence = "item {item!r} is on sale already: change its price or quantity, or put this one under another id"
+
+
+class NotTheSeller(Refused):
+    """Details: item, seller. The owner's name is not told."""
+
+    code = "not_the_seller"
+    sentence = "item {item!r} is not {seller!r}'s: only the seller who put it on sale may change it"
+
+
+class OutOfStock(Refused):
+    """Details: item, wanted, left."""
+
+    code = "out_of_stock"
+    sentence = "{wanted} units of item {item!r} were asked for and {left} are left: ask for fewer; nothing was taken"
+
+
+class UnknownOrder(Refused):
+    """Details: order."""
+
+    code = "unknown_order"
+    sentence = "there is no reservation for order {order!r}: check its id, or reserve it (again)"
+
+
+class OrderReused(Refused):
+    """Details: order."""
+
+    code = "order_reused"
+    sentence = "order {order!r} was reserved with other lines: give each order an id of its own"
+
+
+class OrderReleased(Refused):
+    """Details: order."""
+
+    code = "order_released"
+    sentence = "the reservation of order {order!r} was released or expired: make a new order, under an id of its own"
+
+
+class OrderConfirmed(Refused):
+    """Details: order."""
+
+    code = "order_confirmed"
+    sentence = "the reservation of order {order!r} is confirmed, so its units are sold: they can't be released any more"
+
+
 class PublishUnknown(RingcastError):
     """Details: topic, sequence, client. The id was closed or expired while the batch was unanswered (K2)."""
 
@@ -162,6 +237,16 @@ class PublishUnknown(RingcastError):
     sentence = (
         "batch {sequence} of client {client} on {topic!r} was unanswered when its id ended: it is in the order once or "
         "not at all; read the topic to find out before you publish it again"
+    )
+
+
+class OutcomeUnknown(RingcastError):
+    """Details: what, sequence, client. The client's session ended while the change was unanswered."""
+
+    code = "outcome_unknown"
+    sentence = (
+        "{what} (request {sequence} of client {client}) was unanswered when its session ended: it was applied once or "
+        "not at all; read before you send it again"
     )
 
 
@@ -208,6 +293,20 @@ class Timeout(Unavailable, TimeoutError):
 
     code = "timeout"
     sentence = "{what} had no answer within {seconds} s: try again; a publish stays pending and is sent exactly once"
+
+
+class NotLeader(Unavailable):
+    """Details: replica, leader (-1 = not known), address ("" = not known). Users see it as a Timeout's reason only."""
+
+    code = "not_leader"
+    sentence = "replica {replica} does not lead, replica {leader} at {address!r} does: the request goes there"
+
+
+class Overloaded(Unavailable):
+    """Details: what, size, limit, unit. The client waits and tries again; users see it as a Timeout's reason only."""
+
+    code = "overloaded"
+    sentence = "{what} would be {size} {unit}, the limit is {limit}: try again later"
 
 
 class Closed(RingcastError):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from ringcast.batch import COUNT_MAX
 from ringcast.strict import bad, binary, dumps, integer, loads, mapping
 from ringcast.topics import TOPIC_BYTES_MAX, is_topic
-from ringcast.wire import CLIENT_ID_BYTES, HEADER_BYTES_MAX, VERSION, BatchInfo, check_envelope
+from ringcast.types import CLIENT_ID_BYTES
+from ringcast.wire import HEADER_BYTES_MAX, VERSION, BatchInfo, check_envelope
 
 #: Ends frame 0, so that a subscription to `orders` never matches `orders2`.
 SEPARATOR = b"\x00"

@@ -26,7 +26,7 @@ from ringcast.errors import (
     WindowExceeded,
 )
 from ringcast.topics import CURSORS_TOPIC
-from ringcast.types import Receipt
+from ringcast.types import CLIENT_ID_BYTES, Receipt
 
 #: Credit to fill before the first WELCOME names the replica's.
 CREDIT_DEFAULT = 1 << 20
@@ -76,7 +76,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.client = os.urandom(wire.CLIENT_ID_BYTES)
+        self.client = os.urandom(CLIENT_ID_BYTES)
         self.opened: int | None = None
         self.credit = CREDIT_DEFAULT
         self.outstanding_max = 1
@@ -221,7 +221,7 @@ class Outbox:
                 self._resolve(batch, self._unknown(batch))
             else:
                 kept.append(batch)
-        self.client, self.opened, self._next = os.urandom(wire.CLIENT_ID_BYTES), None, 1
+        self.client, self.opened, self._next = os.urandom(CLIENT_ID_BYTES), None, 1
         for batch in kept:
             batch.sequence, batch.sent, batch.attempts, batch.stale = self._next, False, 0, 0
             self._next += 1

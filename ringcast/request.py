@@ -9,7 +9,8 @@ from typing import NamedTuple
 from ringcast.batch import COUNT_MAX, DIGEST_BYTES
 from ringcast.strict import array, binary, dumps, integer, loads, many, text
 from ringcast.topics import TOPIC_BYTES_MAX
-from ringcast.wire import CLIENT_ID_BYTES, HEADER_BYTES_MAX
+from ringcast.types import CLIENT_ID_BYTES
+from ringcast.wire import HEADER_BYTES_MAX
 
 
 class BatchHeader(NamedTuple):

@@ -11,6 +11,7 @@ from ringcast.strict import Plain, bad, dumps, loads, plain
 Headers = Mapping[str, Plain]
 
 HEADERS_BYTES_MAX = 1 << 20
+CLIENT_ID_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

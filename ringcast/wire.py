@@ -12,12 +12,15 @@ version, so that any two versions can tell each other so. Decoding is strict and
     PING       ->                  PONG
     GOODBYE    <->                 leaving: the client is done, or the replica asks it to move on (V11)
                <-  MEMBERS         other members, or other addresses of theirs (V12)
+
+The product store's own frames are in products_wire.py.
 """
 
 from typing import Any, NamedTuple, TypeAlias
 
 from ringcast.batch import COUNT_MAX
 from ringcast.errors import Detail, RingcastError, UnsupportedVersion, WrongCluster, from_wire
+from ringcast.products_wire import SCHEMA, Ask, Found, Operate, Outcomes
 from ringcast.strict import (
     U64_MAX,
     Check,
@@ -35,13 +38,13 @@ from ringcast.strict import (
     scalar,
     text,
 )
+from ringcast.types import CLIENT_ID_BYTES
 
 VERSION = 1
 #: Cluster id 0: unknown (a client before its WELCOME) or any.
 ANY_CLUSTER = 0
 HEADER_BYTES_MAX = 4 << 20
 FETCHED_BATCHES_MAX = 16_384
-CLIENT_ID_BYTES = 16
 #: Room above TOPIC_BYTES_MAX, so that a name that is too long is refused as such (IllegalTopic) and not dropped.
 _NAME_MAX = 4_096
 
@@ -263,6 +266,10 @@ Message: TypeAlias = (
     | Pong
     | Goodbye
     | Members
+    | Operate
+    | Outcomes
+    | Ask
+    | Found
 )
 #: Type on the wire -> (message, the check of each field). Numbers are given once and never used again.
 _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
@@ -280,6 +287,7 @@ _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
     12: (Pong, (_U63, flag, _U63, _U63)),
     13: (Goodbye, (text(256),)),
     14: (Members, (_ENDPOINTS,)),
+    **SCHEMA,
 }
 _TYPES: dict[type[Message], int] = {kind: number for number, (kind, _) in _SCHEMA.items()}
 
@@ -305,7 +313,7 @@ def decode(header: bytes | memoryview, payloads: int = 0) -> Frame:
     cluster, ring = check_envelope(fields)
     known = _SCHEMA.get(fields[3]) if type(fields[3]) is int else None
     if known is None:
-        bad("the frame type", fields[3], f"1..{len(_SCHEMA)}")
+        bad("the frame type", fields[3], f"one of {', '.join(map(str, _SCHEMA))}")
     kind, checks = known
     values = fields[4:]
     if len(values) != len(checks):

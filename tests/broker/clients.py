@@ -14,6 +14,7 @@ from ringcast import wire
 from ringcast.batch import pack
 from ringcast.errors import RingcastError
 from ringcast.request import BatchHeader, decode_batch_headers
+from ringcast.types import CLIENT_ID_BYTES
 
 CLUSTER = 0xC0FFEE
 RING = 0
@@ -79,7 +80,7 @@ class RawClient:
     def __init__(self, context: ZmqContext, endpoint: str, limits: SocketLimits | None = None) -> None:
         self.socket = open_socket(context, zmq.DEALER, limits)
         self.socket.connect(endpoint)
-        self.client = os.urandom(wire.CLIENT_ID_BYTES)
+        self.client = os.urandom(CLIENT_ID_BYTES)
         self.payloads: list[bytes] = []
 
     def send(self, message: wire.Message, *payloads: bytes, cluster: int = CLUSTER, ring: int = RING) -> None:

@@ -1,0 +1,234 @@
+"""What a client can ask of the product store, and what it answers: as values, and as msgpack bytes.
+
+An *operation* changes the store and travels through the replicated log; a *question* reads. Both are arrays
+`[kind, ...fields]`. An answer is an *outcome*: `["", value]`, or `[error code, details]`. Requests, log entries and
+their results hold them as byte strings, so that nobody on the way has to look inside.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from ringcast import products_limits as limits
+from ringcast.errors import BadFrame, RingcastError, from_wire
+from ringcast.products_limits import Limit
+from ringcast.strict import Plain, bad, dumps, loads, mapping, scalar, text
+
+OPERATION_BYTES_MAX = 16 << 10
+OUTCOME_BYTES_MAX = 4 << 20
+
+
+class Put(NamedTuple):
+    """Put an item on sale. -> None. ItemExists."""
+
+    item: str
+    seller: str
+    name: str
+    category: str
+    keywords: tuple[str, ...]
+    condition: str
+    price: int
+    quantity: int
+
+
+class ChangePrice(NamedTuple):
+    """-> None. UnknownItem, NotTheSeller."""
+
+    item: str
+    seller: str
+    price: int
+
+
+class ChangeQuantity(NamedTuple):
+    """Put more units on sale, or (change < 0) take some off. -> units left. UnknownItem, NotTheSeller, OutOfStock."""
+
+    item: str
+    seller: str
+    change: int
+
+
+class Remove(NamedTuple):
+    """Take an item off sale; what orders hold of it stays theirs. -> units left. UnknownItem, NotTheSeller."""
+
+    item: str
+    seller: str
+
+
+class Reserve(NamedTuple):
+    """Take stock for an order, all lines or none, for `hold_ms` at least. -> Reservation.
+
+    The same order with the same lines again: the same answer. UnknownItem, OutOfStock, OrderReused, OrderReleased.
+    """
+
+    order: str
+    lines: tuple[tuple[str, int], ...]
+    hold_ms: int
+
+
+class Confirm(NamedTuple):
+    """The order's units are sold. Works after `hold_ms` too, until they are released. -> Reservation. UnknownOrder,
+    OrderReleased."""
+
+    order: str
+
+
+class Release(NamedTuple):
+    """Give the order's units back. -> Reservation. UnknownOrder, OrderConfirmed."""
+
+    order: str
+
+
+class Sweep(NamedTuple):
+    """Release up to `limit` held orders that are due, oldest first. -> their ids."""
+
+    limit: int
+
+
+class Get(NamedTuple):
+    """-> Item or None."""
+
+    item: str
+
+
+class StockOf(NamedTuple):
+    """-> Stock or None."""
+
+    item: str
+
+
+class BySeller(NamedTuple):
+    """A seller's items by id. -> Page of Item."""
+
+    seller: str
+    cursor: str
+    limit: int
+
+
+class Search(NamedTuple):
+    """The items of a category that have one of the keywords at least (any, if there are none), best match first.
+
+    -> Page of Match: by the number of keywords that an item has, then by id.
+    """
+
+    category: str
+    keywords: tuple[str, ...]
+    cursor: str
+    limit: int
+
+
+class ReservationOf(NamedTuple):
+    """-> Reservation or None."""
+
+    order: str
+
+
+class Due(NamedTuple):
+    """Up to `limit` held orders that are due, oldest first. -> Reservations."""
+
+    limit: int
+
+
+class StatusOf(NamedTuple):
+    """What the replica says about itself and its group. -> a map."""
+
+
+Operation: TypeAlias = Put | ChangePrice | ChangeQuantity | Remove | Reserve | Confirm | Release | Sweep
+Question: TypeAlias = Get | StockOf | BySeller | Search | ReservationOf | Due | StatusOf
+
+_ID = limits.identifier
+_PUT = (_ID, _ID, limits.name, limits.category, limits.keywords, limits.condition, limits.price, limits.quantity)
+#: Kind on the wire -> (class, the limit of each field). Numbers are given once and never used again.
+_KINDS: dict[int, tuple[type[Operation | Question], tuple[Limit, ...]]] = {
+    1: (Put, _PUT),
+    2: (ChangePrice, (_ID, _ID, limits.price)),
+    3: (ChangeQuantity, (_ID, _ID, limits.change)),
+    4: (Remove, (_ID, _ID)),
+    5: (Reserve, (_ID, limits.lines, limits.hold_ms)),
+    6: (Confirm, (_ID,)),
+    7: (Release, (_ID,)),
+    8: (Sweep, (limits.sweep,)),
+    32: (Get, (_ID,)),
+    33: (StockOf, (_ID,)),
+    34: (BySeller, (_ID, limits.cursor, limits.page)),
+    35: (Search, (limits.category, limits.keywords, limits.search_cursor, limits.page)),
+    36: (ReservationOf, (_ID,)),
+    37: (Due, (limits.page,)),
+    38: (StatusOf, ()),
+}
+_FIRST_QUESTION = 32
+_NUMBERS = {kind: number for number, (kind, _) in _KINDS.items()}
+
+
+def encode_operation(operation: Operation | Question) -> bytes:
+    """Checked and packed. Raises IllegalValue: this is where the client validates."""
+    number = _NUMBERS[type(operation)]
+    _check(operation, _KINDS[number][1])
+    return dumps((number, *operation))
+
+
+def decode_operation(data: bytes | memoryview) -> Operation:
+    """Raises BadFrame for bytes that are no operation (of this version), IllegalValue for a value beyond its limits."""
+    found: Any = _decode(data, 1, _FIRST_QUESTION - 1, "operation")
+    return found  # type: ignore[no-any-return]
+
+
+def decode_question(data: bytes | memoryview) -> Question:
+    """As `decode_operation`."""
+    found: Any = _decode(data, _FIRST_QUESTION, max(_KINDS), "question")
+    return found  # type: ignore[no-any-return]
+
+
+def _decode(data: bytes | memoryview, low: int, high: int, what: str) -> Operation | Question:
+    fields = loads(data, OPERATION_BYTES_MAX)
+    number = fields[0] if type(fields) is tuple and fields else None
+    known = _KINDS.get(number) if type(number) is int and low <= number <= high else None
+    if known is None:
+        bad(f"the kind of {what}", number, "one that this version knows: upgrade the older side")
+    kind, checks = known
+    if len(fields) != len(checks) + 1:
+        bad(kind.__name__, f"{len(fields) - 1} fields", str(len(checks)))
+    operation: Operation | Question = kind._make(fields[1:])
+    _check(operation, checks)
+    return operation
+
+
+def _check(operation: Operation | Question, checks: Sequence[Limit]) -> None:
+    for name, check, value in zip(operation._fields, checks, operation, strict=True):
+        check(name, value)
+
+
+# ---- outcomes
+
+DONE = ""
+_CODE = text(64)
+_DETAILS = mapping(scalar, 32)
+
+
+def encode_outcome(value: Plain) -> bytes:
+    """The outcome of what was done."""
+    return dumps((DONE, value))
+
+
+def encode_error(error: RingcastError) -> bytes:
+    """The outcome of what was refused."""
+    return dumps((error.code, dict(error.details)))
+
+
+def decode_outcome(data: bytes | memoryview) -> Any:
+    """The value. Raises the error that it holds; BadFrame if it is none."""
+    fields = loads(data, OUTCOME_BYTES_MAX)
+    if type(fields) is not tuple or len(fields) != 2:
+        bad("an outcome", type(fields).__name__, "[code, value]")
+    code, value = fields
+    _CODE("the code of an outcome", code)
+    if code == DONE:
+        return value
+    _DETAILS("the details of an outcome", value)
+    raise from_wire(code, value)
+
+
+def decode_outcomes(data: bytes | memoryview, count: int) -> list[bytes]:
+    """The outcomes of a request of `count` parts. Raises what the whole was refused with, BadFrame."""
+    found = decode_outcome(data)
+    if type(found) is not tuple or len(found) != count or not all(type(one) is bytes for one in found):
+        raise BadFrame(what="the outcomes", value=type(found).__name__, limit=f"{count} byte strings")
+    return list(found)
