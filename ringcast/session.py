@@ -6,43 +6,29 @@ Time limits are the callers', and a caller that leaves leaves its batch pending.
 
 import asyncio
 import math
-import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 
 import zmq
 
 from ringcast import wire
 from ringcast.connection import Connection
 from ringcast.endpoints import Endpoints
-from ringcast.errors import (
-    Closed,
-    Disconnected,
-    NotInQuorum,
-    ProtocolError,
-    RingcastError,
-    Timeout,
-    Unavailable,
-    Unreachable,
-)
+from ringcast.errors import Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable
+from ringcast.failover import HELLO_TIMEOUT_S, Failover
 from ringcast.joining import Joiner
 from ringcast.outbox import Action, Outbox, Pending
 from ringcast.types import Receipt
 
 RING = 0
-HELLO_TIMEOUT_S = 1.0
-BACKOFF_FIRST_S = 0.02
-BACKOFF_MAX_S = 1.0
 #: A replica that answers PING but no PUBLISH for so long is left for another one.
 STALLED_S = 10.0
 
 Reply = tuple[wire.Fetched | wire.Answer, list[bytes]]
 
 
-class Session:
-    """Connects to one replica at a time, or only to the one with id `replica`: of `endpoints`, and of the members that
-    replicas tell of, so that it outlives every replica that it was given (V12).
+class Session(Failover):
+    """Connects to one replica at a time, or only to the one with id `replica`.
 
     `on_attach` callbacks are called with each WELCOME. Use: `await start()`, then anything, then `await close()`.
     """
@@ -55,14 +41,10 @@ class Session:
         replica: int | None = None,
         credit_wanted: int = 0,
     ) -> None:
+        super().__init__(context, endpoints)
         self.outbox = Outbox()
         self._joiner = Joiner(self._add)
         self.on_attach: list[Callable[[wire.Welcome], None]] = []
-        self.cluster = endpoints.cluster
-        self.failovers = 0
-        self._context = context
-        self._given = endpoints.addresses
-        self._told: tuple[str, ...] = ()  # where the members are that we were not given
         self._replica = replica
         self._credit_wanted = credit_wanted
         self._welcome: wire.Welcome | None = None
@@ -70,12 +52,8 @@ class Session:
         self._requests: dict[int, tuple[wire.Fetch | wire.Query, asyncio.Future[Reply]]] = {}
         self._next_request = 1
         self._room: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._trouble: RingcastError | None = None
-        self._failures = 0
         self._progress_at = 0.0
         self._closed = False
-        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._runner: asyncio.Task[None] | None = None
 
     @property
     def welcome(self) -> wire.Welcome:
@@ -84,39 +62,15 @@ class Session:
         return self._welcome
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where replicas may be: those that we were given, then those that we were told of."""
-        return self._given + self._told
-
-    @property
     def attached(self) -> bool:
         """Is there a connection now?"""
         return self._connection is not None
-
-    @property
-    def context(self) -> "zmq.Context[zmq.Socket[bytes]]":
-        return self._context
-
-    async def start(self, timeout_s: float) -> None:
-        """Wait for the first connection. Raises what all replicas refuse us with, else Unreachable in time."""
-        self._runner = asyncio.create_task(self._run(), name="ringcast session")
-        await asyncio.wait({self._first, self._runner}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if self._runner.done():
-            self._runner.result()
-        if self._first.done():
-            self._first.result()
-            return
-        reason = str(self._trouble) if self._trouble else None
-        raise Unreachable(endpoints=", ".join(self.addresses), seconds=timeout_s, reason=reason)
 
     async def close(self) -> None:
         """End it: requests raise Closed, sent batches PublishUnknown."""
         self._joiner.flush()
         self._closed = True
-        if self._runner is not None:
-            self._runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._runner
+        await self.stop()
         self.outbox.close()
         for _, answer in self._requests.values():
             if not answer.done():
@@ -198,23 +152,6 @@ class Session:
         finally:
             del self._requests[number]
 
-    @asynccontextmanager
-    async def within(self, what: str, seconds: float) -> AsyncIterator[None]:
-        """A time limit. Raises NotInQuorum if that is why nobody answers, else Timeout."""
-        try:
-            async with asyncio.timeout(None if math.isinf(seconds) else seconds) as limit:
-                yield
-        except TimeoutError as error:
-            if isinstance(error, RingcastError) or not limit.expired():
-                raise
-            raise self._late(what, seconds) from None
-
-    def _late(self, what: str, seconds: float) -> RingcastError:
-        """What a time limit that passed means."""
-        if isinstance(self._trouble, NotInQuorum):
-            return NotInQuorum(**self._trouble.details)
-        return Timeout(what=what, seconds=seconds, reason=str(self._trouble) if self._trouble else None)
-
     def move(self, reason: RingcastError) -> None:
         """Leave this replica for another one."""
         if self._connection is not None:
@@ -222,44 +159,7 @@ class Session:
 
     # ---- connections ----
 
-    async def _run(self) -> None:
-        address = random.choice(self._given)
-        refused: dict[str, ProtocolError] = {}
-        while True:
-            try:
-                await self._serve(address)
-                refused.clear()
-            except ProtocolError as error:
-                refused[address] = error
-                self._trouble = error
-            except RingcastError as error:
-                refused.pop(address, None)
-                self._trouble = error
-            if len(refused) == len(self.addresses) and not self._first.done():
-                # Waiting helps no one: every replica is of another cluster or version.
-                self._first.set_exception(next(iter(refused.values())))
-            if self._failures >= len(self.addresses):
-                await asyncio.sleep(self._backoff_s() * random.uniform(0.5, 1.0))
-            address = self._after(address)
-
-    def _after(self, address: str) -> str:
-        """The next one of the round; what we are told changes the round, not our place in it."""
-        addresses = self.addresses
-        place = addresses.index(address) + 1 if address in addresses else 0
-        return addresses[place % len(addresses)]
-
-    def _learn(self, members: tuple[wire.Endpoint, ...]) -> None:
-        """V12: the members of now. Those that we were given stay: they may be reached where the told ones are not."""
-        if members:
-            self._told = tuple(one.address for one in members if one.address not in self._given)
-
-    def _backoff_s(self) -> float:
-        rounds = self._failures // len(self.addresses)
-        return 0.0 if rounds == 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(rounds, 16))
-
     async def _serve(self, address: str) -> None:
-        """One connection from HELLO to its end."""
-        self._failures += 1
         connection = Connection(self._context, address, self.cluster, RING, self._on_message)
         welcome = await connection.open(self.outbox.client, self._credit_wanted, HELLO_TIMEOUT_S)
         self._learn(welcome.members)
@@ -295,8 +195,7 @@ class Session:
         for message, answer in self._requests.values():
             if not answer.done():
                 connection.send(message)
-        if not self._first.done():
-            self._first.set_result(None)
+        self._attached()
         for callback in self.on_attach:
             callback(welcome)
 
