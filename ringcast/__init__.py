@@ -5,6 +5,9 @@
         async for message in bus.subscribe("orders", start=receipt.offset):
             print(message.offset, message.payload)
 
+    async with ringcast.products("cluster.json") as store:
+        await store.put("Desk lamp", seller="ann", category="home", keywords=["light"], price=1_999, quantity=3)
+
 `ringcast.sync` has the same without asyncio. All errors are children of `RingcastError` (`ringcast.errors`).
 """
 
@@ -19,8 +22,18 @@ from ringcast.errors import (
     Disconnected,
     IdReused,
     IllegalTopic,
+    IllegalValue,
+    ItemExists,
     NotInQuorum,
+    NotLeader,
     NotReady,
+    NotTheSeller,
+    OrderConfirmed,
+    OrderReleased,
+    OrderReused,
+    OutcomeUnknown,
+    OutOfStock,
+    Overloaded,
     ProtocolError,
     PublishUnknown,
     Refused,
@@ -30,6 +43,8 @@ from ringcast.errors import (
     Timeout,
     TooLarge,
     Unavailable,
+    UnknownItem,
+    UnknownOrder,
     UnknownQuery,
     Unreachable,
     UnsupportedVersion,
@@ -38,6 +53,8 @@ from ringcast.errors import (
 )
 from ringcast.joining import Ticket
 from ringcast.messages import Batch, Message
+from ringcast.products_client import ProductStore, products
+from ringcast.products_types import Condition, Item, Match, OrderState, Page, Reservation, SoldLine, Stock
 from ringcast.publisher import Publisher
 from ringcast.subscription import Subscription
 from ringcast.types import CursorInfo, Headers, Receipt, Record, Status, TopicInfo
@@ -50,35 +67,57 @@ __all__ = [
     "ChangeRefused",
     "Closed",
     "Compacted",
+    "Condition",
     "CursorInfo",
     "Disconnected",
     "Headers",
     "IdReused",
     "IllegalTopic",
+    "IllegalValue",
+    "Item",
+    "ItemExists",
+    "Match",
     "Message",
     "NotInQuorum",
+    "NotLeader",
     "NotReady",
+    "NotTheSeller",
+    "OrderConfirmed",
+    "OrderReleased",
+    "OrderReused",
+    "OrderState",
+    "OutOfStock",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Page",
+    "ProductStore",
     "ProtocolError",
     "PublishUnknown",
     "Publisher",
     "Receipt",
     "Record",
     "Refused",
+    "Reservation",
     "RingcastError",
     "SequenceGap",
     "SessionExpired",
+    "SoldLine",
     "Status",
+    "Stock",
     "Subscription",
     "Ticket",
     "Timeout",
     "TooLarge",
     "TopicInfo",
     "Unavailable",
+    "UnknownItem",
+    "UnknownOrder",
     "UnknownQuery",
     "Unreachable",
     "UnsupportedVersion",
     "WindowExceeded",
     "WrongCluster",
     "connect",
+    "products",
     "sync",
 ]

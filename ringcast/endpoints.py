@@ -16,18 +16,18 @@ _SCHEMES = ("tcp://", "ipc://", "inproc://")
 
 
 class Endpoints(NamedTuple):
-    """The cluster's id (0 = learn it from the first replica) and the client endpoints of its bus replicas."""
+    """The cluster's id (0 = learn it from the first replica) and the client endpoints of the replicas of one role."""
 
     cluster: int
     addresses: tuple[str, ...]
 
 
-def find(cluster: Cluster) -> Endpoints:
-    """Read a `cluster` argument. Raises Refused with the place and what to correct."""
+def find(cluster: Cluster, role: str = "bus") -> Endpoints:
+    """Read a `cluster` argument; of a file, the replicas of one role. Raises Refused: the place, what to correct."""
     if isinstance(cluster, str) and cluster.startswith(_SCHEMES):
         cluster = cluster.split(",")
     if isinstance(cluster, str | os.PathLike):
-        return _from_file(Path(cluster))
+        return _from_file(Path(cluster), role)
     addresses = tuple(cluster)
     for address in addresses:
         if not address.startswith(_SCHEMES):
@@ -37,7 +37,7 @@ def find(cluster: Cluster) -> Endpoints:
     return Endpoints(ANY_CLUSTER, addresses)
 
 
-def _from_file(path: Path) -> Endpoints:
+def _from_file(path: Path, role: str) -> Endpoints:
     if path.is_dir():
         path /= "cluster.json"
     try:
@@ -47,13 +47,13 @@ def _from_file(path: Path) -> Endpoints:
     except ValueError as error:
         raise Refused(reason=f"{path} is not JSON: {error}; `up` writes this file") from error
     try:
-        bus = [replica for replica in document["replicas"] if replica.get("role", "bus") == "bus"]
-        addresses = tuple(str(replica["client"]) for replica in sorted(bus, key=lambda one: int(one["id"])))
+        named = [replica for replica in document["replicas"] if replica.get("role", "bus") == role]
+        addresses = tuple(str(replica["client"]) for replica in sorted(named, key=lambda one: int(one["id"])))
         cluster = _cluster_id(document["cluster"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(reason=f"{path} lacks or garbles {error}; `up` writes this file") from error
     if not addresses:
-        raise Refused(reason=f"{path} names no bus replica; `up` writes this file")
+        raise Refused(reason=f"{path} names no {role} replica; `up` writes this file")
     return Endpoints(cluster, addresses)
 
 

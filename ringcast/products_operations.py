@@ -213,9 +213,9 @@ def encode_error(error: RingcastError) -> bytes:
     return dumps((error.code, dict(error.details)))
 
 
-def decode_outcome(data: bytes | memoryview) -> Any:
+def decode_outcome(data: bytes | memoryview, size_max: int = OUTCOME_BYTES_MAX) -> Any:
     """The value. Raises the error that it holds; BadFrame if it is none."""
-    fields = loads(data, OUTCOME_BYTES_MAX)
+    fields = loads(data, size_max)
     if type(fields) is not tuple or len(fields) != 2:
         bad("an outcome", type(fields).__name__, "[code, value]")
     code, value = fields
@@ -226,9 +226,9 @@ def decode_outcome(data: bytes | memoryview) -> Any:
     raise from_wire(code, value)
 
 
-def decode_outcomes(data: bytes | memoryview, count: int) -> list[bytes]:
+def decode_outcomes(data: bytes | memoryview, count: int, size_max: int = OUTCOME_BYTES_MAX) -> list[bytes]:
     """The outcomes of a request of `count` parts. Raises what the whole was refused with, BadFrame."""
-    found = decode_outcome(data)
+    found = decode_outcome(data, size_max)
     if type(found) is not tuple or len(found) != count or not all(type(one) is bytes for one in found):
         raise BadFrame(what="the outcomes", value=type(found).__name__, limit=f"{count} byte strings")
     return list(found)

@@ -10,15 +10,18 @@ A request is a batch: its operations are applied in their order, each with an ou
 names it for ever: sent again, with the same bytes, it gets the same outcomes.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ringcast.products_operations import OPERATION_BYTES_MAX
 from ringcast.strict import Check, bad, binary, integer, many
 from ringcast.types import CLIENT_ID_BYTES
 
-#: Of one request, and bytes of its operations.
+#: Of one request, and its size.
 OPERATIONS_MAX = 1_024
 REQUEST_BYTES_MAX = 256 << 10
+#: What an operation or question counts for beside its own bytes: about what a short outcome takes.
+ITEM_BYTES = 128
 #: Unanswered requests of one client that the store remembers outcomes for.
 WINDOW = 256
 
@@ -58,6 +61,11 @@ class Found(NamedTuple):
     request: int
     applied: int
     outcomes: bytes
+
+
+def size_of(items: Iterable[bytes]) -> int:
+    """What a request counts for where bytes are bounded."""
+    return sum(len(item) + ITEM_BYTES for item in items)
 
 
 def _bytes(what: str, value: Any) -> None:

@@ -9,96 +9,26 @@ Names, arguments, results and errors are those of `ringcast`; objects may be use
 KeyboardInterrupt while a call waits cancels it, as a cancellation does there: a batch that was sent stays pending.
 """
 
-import asyncio
-import functools
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Self
 
 import ringcast.client
 import ringcast.joining
 import ringcast.messages
 import ringcast.publisher
 import ringcast.subscription
+from ringcast.blocking import BlockingClient, Loop, blocking
 from ringcast.endpoints import Cluster
 from ringcast.errors import Closed
 from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.products_sync import ProductStore, products
 from ringcast.publisher import LINGER_MS
 from ringcast.subscription import Start
 from ringcast.types import Headers, Receipt, Record
 
-P = ParamSpec("P")
-R = TypeVar("R")
-A = TypeVar("A")
-A_co = TypeVar("A_co", covariant=True)
-
-
-class Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
-        self._loop = self._runner.get_loop()
-        self._lock = threading.Lock()
-        self._closed = False
-        self._calls: set[Future[Any]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ringcast", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """The coroutine's outcome; an exception that hits the waiting thread cancels it. Raises Closed."""
-        with self._lock:
-            if self._closed:
-                coroutine.close()
-                raise Closed(what="bus")
-            future: Future[R] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            self._calls.add(future)
-        try:
-            return future.result()
-        except CancelledError:
-            raise Closed(what="bus") from None
-        except BaseException:
-            future.cancel()
-            raise
-        finally:
-            self._calls.discard(future)
-
-    def close(self) -> None:
-        """Stop the thread; calls that still wait in other threads raise Closed. Safe to call twice."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        for future in tuple(self._calls):
-            future.cancel()
-        self._runner.close()
-
-
-class _Wrapper(Protocol[A_co]):
-    """A synchronous object around an asynchronous one."""
-
-    @property
-    def loop(self) -> Loop: ...
-
-    @property
-    def inner(self) -> A_co: ...
-
-
-def _blocking(
-    method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[_Wrapper[A], P], R]:
-    """The same method with the same arguments and documentation; it returns when the coroutine would."""
-
-    @functools.wraps(method)
-    def call(self: _Wrapper[A], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.loop.run(method(self.inner, *args, **kwargs))
-
-    return call
+__all__ = ["Bus", "Message", "ProductStore", "Publisher", "Subscription", "Ticket", "connect", "products"]
 
 
 def connect(
@@ -112,41 +42,8 @@ def connect(
     return Bus(ringcast.client.connect(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes))
 
 
-class Bus:
+class Bus(BlockingClient[ringcast.client.Bus]):
     """`ringcast.Bus`, waiting."""
-
-    def __init__(self, inner: ringcast.client.Bus) -> None:
-        self.inner = inner
-        self._loop: Loop | None = None
-
-    @property
-    def loop(self) -> Loop:
-        if self._loop is None:
-            raise Closed(what="bus")
-        return self._loop
-
-    def __enter__(self) -> Self:
-        self._loop = Loop()
-        try:
-            self._loop.run(self.inner.__aenter__())
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End everything, the thread too; calls that wait raise. Safe to call twice."""
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            try:
-                loop.run(self.inner.close())
-            finally:
-                loop.close()
 
     @property
     def cluster(self) -> int:
@@ -163,18 +60,18 @@ class Bus:
         """Our client id, 16 bytes; a new one after SessionExpired."""
         return self.inner.client
 
-    publish = _blocking(ringcast.client.Bus.publish)
-    publish_many = _blocking(ringcast.client.Bus.publish_many)
-    query = _blocking(ringcast.client.Bus.query)
-    status = _blocking(ringcast.client.Bus.status)
-    topics = _blocking(ringcast.client.Bus.topics)
-    offset_at = _blocking(ringcast.client.Bus.offset_at)
-    cursors = _blocking(ringcast.client.Bus.cursors)
-    cursor = _blocking(ringcast.client.Bus.cursor)
-    reset_cursor = _blocking(ringcast.client.Bus.reset_cursor)
-    delete_cursor = _blocking(ringcast.client.Bus.delete_cursor)
-    fetch = _blocking(ringcast.client.Bus.fetch)
-    get = _blocking(ringcast.client.Bus.get)
+    publish = blocking(ringcast.client.Bus.publish)
+    publish_many = blocking(ringcast.client.Bus.publish_many)
+    query = blocking(ringcast.client.Bus.query)
+    status = blocking(ringcast.client.Bus.status)
+    topics = blocking(ringcast.client.Bus.topics)
+    offset_at = blocking(ringcast.client.Bus.offset_at)
+    cursors = blocking(ringcast.client.Bus.cursors)
+    cursor = blocking(ringcast.client.Bus.cursor)
+    reset_cursor = blocking(ringcast.client.Bus.reset_cursor)
+    delete_cursor = blocking(ringcast.client.Bus.delete_cursor)
+    fetch = blocking(ringcast.client.Bus.fetch)
+    get = blocking(ringcast.client.Bus.get)
 
     def publisher(
         self,
@@ -235,8 +132,8 @@ class Publisher:
         """As `ringcast.Publisher.send`: waits only at the window; `ticket.result()` waits for the receipt."""
         return Ticket(self.loop, self.loop.run(self.inner.send(payload, headers)))
 
-    flush = _blocking(ringcast.publisher.Publisher.flush)
-    close = _blocking(ringcast.publisher.Publisher.close)
+    flush = blocking(ringcast.publisher.Publisher.flush)
+    close = blocking(ringcast.publisher.Publisher.close)
 
     def __enter__(self) -> Self:
         return self
@@ -290,8 +187,8 @@ class Subscription:
                 return
             yield batch
 
-    begin = _blocking(ringcast.subscription.Subscription.begin)
-    close = _blocking(ringcast.subscription.Subscription.close)
+    begin = blocking(ringcast.subscription.Subscription.begin)
+    close = blocking(ringcast.subscription.Subscription.close)
 
     def __enter__(self) -> Self:
         self.begin()

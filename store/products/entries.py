@@ -16,6 +16,7 @@ from ringcast.strict import Check, array, bad, dumps, integer, loads, many
 
 VERSION = 1
 ENTRY_BYTES_MAX = 8 << 20
+RESULT_BYTES_MAX = 64 << 20
 REQUESTS_MAX = 4_096
 
 _TIME = integer(0, 1 << 62)  # so that what is added to it is a time too
@@ -52,4 +53,4 @@ def decode_result(data: bytes, requests: int) -> list[bytes]:
     """The outcomes of an entry's requests. Raises what the whole entry was refused with, BadFrame."""
     if not data:
         raise BadFrame(what="the result", value="nothing", limit=f"outcomes of {requests} requests")
-    return decode_outcomes(data, requests)
+    return decode_outcomes(data, requests, RESULT_BYTES_MAX)

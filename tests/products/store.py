@@ -9,7 +9,6 @@ from typing import Any
 import lmdb
 
 from ringcast.products_operations import Operation, decode_outcome, decode_outcomes, encode_operation
-from ringcast.products_types import Line
 from ringcast.products_wire import Operate
 from store.products.entries import decode_result, encode_entry
 from store.products.machine import ProductMachine
@@ -81,10 +80,6 @@ def opened(folder: Path, sessions_max: int = SESSIONS_MAX) -> Iterator[Store]:
         yield store
     finally:
         store.close()
-
-
-def lines(*pairs: tuple[str, int]) -> tuple[Line, ...]:
-    return tuple(Line(item, quantity) for item, quantity in pairs)
 
 
 def new_client() -> bytes:

@@ -1,0 +1,35 @@
+"""The product store's client without asyncio: `with ringcast.sync.products(cluster) as store`."""
+
+from ringcast import products_client
+from ringcast.blocking import BlockingClient, blocking
+from ringcast.endpoints import Cluster
+
+
+def products(cluster: Cluster, *, timeout: float = products_client.TIMEOUT_S) -> "ProductStore":
+    """A product store to enter with `with`; the arguments and errors of `ringcast.products`."""
+    return ProductStore(products_client.products(cluster, timeout=timeout))
+
+
+class ProductStore(BlockingClient[products_client.ProductStore]):
+    """`ringcast.ProductStore`, waiting."""
+
+    @property
+    def replica(self) -> int:
+        """The id of the replica that we are connected to, or were last."""
+        return self.inner.replica
+
+    put = blocking(products_client.ProductStore.put)
+    get = blocking(products_client.ProductStore.get)
+    stock = blocking(products_client.ProductStore.stock)
+    change_price = blocking(products_client.ProductStore.change_price)
+    change_quantity = blocking(products_client.ProductStore.change_quantity)
+    remove = blocking(products_client.ProductStore.remove)
+    by_seller = blocking(products_client.ProductStore.by_seller)
+    search = blocking(products_client.ProductStore.search)
+    reserve = blocking(products_client.ProductStore.reserve)
+    confirm = blocking(products_client.ProductStore.confirm)
+    release = blocking(products_client.ProductStore.release)
+    reservation = blocking(products_client.ProductStore.reservation)
+    due = blocking(products_client.ProductStore.due)
+    sweep = blocking(products_client.ProductStore.sweep)
+    status = blocking(products_client.ProductStore.status)

@@ -1,0 +1,309 @@
+"""replicas/products_gateway.py with real sockets and raw frames: what a client can't do to others, and every limit."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from broker.sockets import SocketLimits
+from replicas.products_front import ProductLimits
+from ringcast import errors, wire
+from ringcast.products_limits import PAGE_MAX
+from ringcast.products_operations import (
+    ChangeQuantity,
+    Get,
+    Operation,
+    Put,
+    Question,
+    Search,
+    decode_outcome,
+    decode_outcomes,
+    encode_operation,
+)
+from ringcast.products_wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes
+from ringcast.strict import dumps
+from store.errors import DiskFailed
+from tests.broker.clients import RawClient, until
+from tests.products.group import CLUSTER, UNREADY, Group, group
+
+LAMP = Put("lamp", "ann", "Desk lamp", "home", ("light",), "new", 1_999, 5)
+
+
+class Client(RawClient):
+    """A RawClient of the product store."""
+
+    def send(self, message: wire.Message, *payloads: bytes, cluster: int = CLUSTER, ring: int = 0) -> None:
+        self.send_raw(wire.encode(cluster, ring, message), *payloads)
+
+    async def receive(self, seconds: float = 5) -> wire.Message:
+        await until(lambda: bool(self.socket.poll(0)))
+        return wire.decode(self.socket.recv(zmq.NOBLOCK)).message
+
+    def operate(self, sequence: int, *operations: Operation | bytes, client: bytes | None = None) -> None:
+        packed = tuple(one if isinstance(one, bytes) else encode_operation(one) for one in operations)
+        self.send(Operate(client or self.client, sequence, 0, 0, packed))
+
+    def ask(self, number: int, *questions: Question | bytes, consistency: int = wire.LINEARIZABLE) -> None:
+        packed = tuple(one if isinstance(one, bytes) else encode_operation(one) for one in questions)
+        self.send(Ask(number, consistency, packed))
+
+    async def outcomes(self, sequence: int, count: int = 1) -> list[bytes]:
+        message = await self.receive()
+        assert isinstance(message, Outcomes), message
+        assert (message.client, message.sequence) == (self.client, sequence)
+        return decode_outcomes(message.outcomes, count)
+
+    async def found(self, number: int, count: int = 1) -> list[Any]:
+        message = await self.receive()
+        assert isinstance(message, Found), message
+        assert message.request == number
+        return list(map(decode_outcome, decode_outcomes(message.outcomes, count)))
+
+    async def refused(self, sequence: int) -> errors.RingcastError:
+        message = await self.receive()
+        assert isinstance(message, wire.Refused), message
+        assert (message.client, message.sequence) == (self.client, sequence)
+        return wire.error_of(message)
+
+    async def failed(self, number: int) -> errors.RingcastError:
+        message = await self.receive()
+        assert isinstance(message, wire.Failed), message
+        assert message.request == number
+        return wire.error_of(message)
+
+
+@contextmanager
+def client_of(made: Group, limits: SocketLimits | None = None) -> Iterator[Client]:
+    client = Client(made.context, made.nodes[0].endpoint, limits)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Group]:
+    with group(tmp_path / "one", 2) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(one: Group) -> AsyncIterator[Client]:
+    with client_of(one) as made:
+        await made.hello(cluster=CLUSTER)
+        yield made
+
+
+async def test_hello_and_ping(one: Group, client: Client) -> None:
+    one.store.entry(b"")
+    with client_of(one) as other:
+        welcome = await other.hello()
+    assert (welcome.replica, welcome.view, welcome.opened, welcome.next_offset) == (1, (3, 1), 1, 1)
+    assert (welcome.limits.batch_bytes_max, welcome.limits.outstanding_max) == (REQUEST_BYTES_MAX, WINDOW)
+    client.send(wire.Ping(8))
+    assert await client.receive() == wire.Pong(8, True, welcome.credit, 1)
+    one.leader = None
+    client.send(wire.Ping(9))
+    assert await client.receive() == wire.Pong(9, False, welcome.credit, 1)
+
+
+async def test_a_request_sent_twice_is_applied_once(one: Group, client: Client) -> None:
+    client.operate(1, LAMP)
+    client.operate(2, ChangeQuantity("lamp", "ann", 1), ChangeQuantity("lamp", "ann", 9), ChangeQuantity("x", "ann", 1))
+    client.operate(2, ChangeQuantity("lamp", "ann", 1), ChangeQuantity("lamp", "ann", 9), ChangeQuantity("x", "ann", 1))
+    await client.outcomes(1)
+    first, second = await client.outcomes(2, 3), await client.outcomes(2, 3)
+    assert first == second
+    assert [decode_outcome(outcome) for outcome in first[:2]] == [6, 15]
+    with pytest.raises(errors.UnknownItem):
+        decode_outcome(first[2])
+    client.operate(2, LAMP)
+    with pytest.raises(errors.IdReused):
+        await client.outcomes(2)
+
+
+async def test_one_wake_is_one_entry_and_one_read_index(one: Group, client: Client) -> None:
+    node = one.nodes[0]
+    with client_of(one) as other:
+        await other.hello()
+        for sequence in range(1, 11):
+            client.operate(sequence, LAMP._replace(item=f"i{sequence}"))
+            client.ask(sequence, Get("i1"))
+        other.operate(1, LAMP)
+        await other.outcomes(1)
+        answers = [await client.receive() for _ in range(20)]
+    assert sum(isinstance(one, Outcomes) for one in answers) == sum(isinstance(one, Found) for one in answers) == 10
+    assert node.operations == 11
+    assert len(node.entries) < 11
+    assert node.read_indexes < 10
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+        dumps((1, CLUSTER, 0, 32)),
+        dumps((1, CLUSTER, 0, 32, b"short", 1, 0, 0, ())),
+        dumps((1, CLUSTER, 0, 32, bytes(16), -1, 0, 0, ())),
+        dumps((1, CLUSTER, 0, 32, bytes(16), 1, 0, 0, ("text",))),
+        dumps((1, CLUSTER, 0, 32, bytes(16), 1, 0, 0, (b"x" * 20_000,))),
+        dumps((1, CLUSTER, 0, 32, bytes(16), 1, 0, 0, (b"",) * 1_025)),
+        dumps((1, CLUSTER, 0, 34, 1, 2, ())),
+        dumps((1, CLUSTER, 0, 99)),
+        wire.encode(CLUSTER, 0, Outcomes(bytes(16), 1, b"")),
+        wire.encode(CLUSTER, 0, wire.Fetch(1, "a", 0, 0, 1, 1, 0)),
+    ],
+)
+async def test_garbage_is_dropped_and_counted(one: Group, client: Client, garbage: bytes) -> None:
+    client.send_raw(garbage)
+    client.ask(1, Get("lamp"))
+    assert await client.found(1) == [None]
+    assert one.nodes[0].gateway.counters["dropped"] == 1
+
+
+async def test_another_version_or_cluster_is_told(one: Group, client: Client) -> None:
+    client.send_raw(dumps((2, CLUSTER, 0, 1)))
+    assert isinstance(await client.failed(0), errors.UnsupportedVersion)
+    client.send(wire.Ping(1), cluster=5)
+    assert isinstance(await client.failed(0), errors.WrongCluster)
+    with client_of(one) as stranger:
+        stranger.ask(1, Get("lamp"))
+        assert isinstance(await stranger.failed(0), errors.NotReady)
+
+
+async def test_bytes_that_are_no_operation_or_question_have_outcomes(client: Client) -> None:
+    client.operate(1, LAMP, b"\xc1", dumps((9, "of a newer version")))
+    outcomes = await client.outcomes(1, 3)
+    assert decode_outcome(outcomes[0]) is None
+    for outcome in outcomes[1:]:
+        with pytest.raises(errors.BadFrame):
+            decode_outcome(outcome)
+    client.ask(1, Get("lamp"), b"\xc1", encode_operation(LAMP), dumps((32, "no id")))
+    message = await client.receive()
+    assert isinstance(message, Found)
+    found, *bad = decode_outcomes(message.outcomes, 4)
+    assert decode_outcome(found)[0] == "lamp"
+    for outcome, kind in zip(bad, (errors.BadFrame, errors.BadFrame, errors.IllegalValue), strict=True):
+        with pytest.raises(kind):
+            decode_outcome(outcome)
+
+
+async def test_limits_of_one_frame(client: Client) -> None:
+    client.operate(1, *[b"x" * 16_000] * 17)
+    assert isinstance(await client.refused(1), errors.TooLarge)
+    client.operate(2, LAMP, client=b"another's id is."[:16])
+    message = await client.receive()
+    assert isinstance(message, wire.Refused)
+    assert "HELLO" in str(wire.error_of(message))
+    client.ask(3, *[Search("home", (), "", PAGE_MAX)] * 2)
+    assert isinstance(await client.failed(3), errors.TooLarge)
+
+
+async def test_who_does_not_lead_says_who_does(one: Group, client: Client) -> None:
+    one.leader = 2
+    client.operate(1, LAMP)
+    error = await client.refused(1)
+    assert isinstance(error, errors.NotLeader)
+    assert (error.details["leader"], error.details["address"]) == (2, one.nodes[1].endpoint)
+    client.ask(2, Get("lamp"))
+    assert isinstance(await client.failed(2), errors.NotLeader)
+    client.ask(3, Get("lamp"), consistency=wire.LOCAL)
+    assert await client.found(3) == [None]
+
+
+async def test_what_is_unanswered_is_bounded_for_each_and_for_all(tmp_path: Path) -> None:
+    limits = ProductLimits(client_bytes_max=2_000, total_bytes_max=3_000)
+    big = b"x" * 1_500
+    with group(tmp_path / "small", limits=limits) as made, client_of(made) as client, client_of(made) as other:
+        node = made.nodes[0]
+        node.hold = True
+        await client.hello()
+        await other.hello()
+        client.operate(1, big)
+        client.operate(2, big)
+        error = await client.refused(2)
+        assert isinstance(error, errors.Overloaded)
+        assert "this client" in str(error)
+        other.operate(1, big)
+        error = await other.refused(1)
+        assert "all clients" in str(error)
+        assert 1_500 < node.gateway.bytes < 2_000
+        node.go_on()
+        await client.outcomes(1)
+        assert node.gateway.bytes == 0
+        other.operate(1, big)
+        await other.outcomes(1)
+
+
+async def test_answers_to_who_has_left_are_dropped(one: Group, client: Client) -> None:
+    node = one.nodes[0]
+    node.hold = node.hold_reads = True
+    client.operate(1, LAMP)
+    client.ask(1, Get("lamp"))
+    await until(lambda: node.gateway.bytes > 0)
+    client.send(wire.Goodbye())
+    await until(lambda: node.gateway.connections == 0)
+    node.go_on()
+    node.answer_reads(UNREADY)
+    await until(lambda: node.gateway.bytes == 0)
+    assert one.store.applied == 1
+
+
+async def test_who_does_not_read_long_answers_is_cut(tmp_path: Path) -> None:
+    limits = ProductLimits(answer_bytes_max=1 << 20)
+    with group(tmp_path / "cut", limits=limits) as made:
+        for number in range(PAGE_MAX):
+            made.store.do(LAMP._replace(item=f"i{number}", name="x" * 64))
+        with client_of(made, SocketLimits(receive_queue_max=1)) as client:
+            await client.hello()
+            gateway = made.nodes[0].gateway
+            for number in range(1, 200):
+                client.ask(number, Search("home", (), "", PAGE_MAX), consistency=wire.LOCAL)
+            await until(lambda: gateway.counters["cut"] == 1)
+            assert gateway.connections == 0
+
+
+async def test_the_disks_trouble_is_not_the_clients_fault(
+    one: Group, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise DiskFailed(tmp_path, "input/output error")
+
+    monkeypatch.setattr(one.store, "view", broken)
+    questions: tuple[Question, ...] = (Get("lamp"), Search("home", (), "", 1))
+    for number, question in enumerate(questions, 1):
+        client.ask(number, question)
+        error = await client.failed(number)
+        assert isinstance(error, errors.NotReady)
+        assert "input/output error" in str(error)
+
+
+async def test_leaving_tells_everybody_and_finishes_what_is_pending(one: Group, client: Client) -> None:
+    node = one.nodes[0]
+    node.hold = True
+    client.operate(1, LAMP)
+    await until(lambda: node.gateway.bytes > 0)
+    node.gateway.leave("stopping")
+    assert await client.receive() == wire.Goodbye("stopping")
+    client.operate(2, LAMP)
+    assert isinstance(await client.refused(2), errors.NotReady)
+    node.go_on()
+    await client.outcomes(1)
+    with client_of(one) as late:
+        late.send(wire.Hello(late.client))
+        assert "leaving" in str(await late.failed(0))
+
+
+async def test_connections_are_bounded(tmp_path: Path) -> None:
+    limits = ProductLimits(connections_max=1)
+    with group(tmp_path / "few", limits=limits) as made, client_of(made) as client, client_of(made) as other:
+        await client.hello()
+        await client.hello()
+        other.send(wire.Hello(other.client))
+        assert "full" in str(await other.failed(0))
