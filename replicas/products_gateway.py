@@ -23,6 +23,7 @@ from ringcast.products_operations import (
     BySeller,
     Due,
     Get,
+    Items,
     Question,
     ReservationOf,
     Search,
@@ -87,9 +88,11 @@ class _Reading(NamedTuple):
     @property
     def rows(self) -> int:
         """Entries of its pages, at most."""
-        return sum(one.limit for one in self.questions if isinstance(one, BySeller | Search | Due))
+        return sum(one.limit for one in self.questions if isinstance(one, Long))
 
 
+#: Questions that have a page for an answer.
+Long = BySeller | Search | Due | Items
 #: (applied, outcomes) of each ASK, or why there are none.
 _Answers = list[tuple[int, bytes]] | RingcastError
 
@@ -303,6 +306,8 @@ class ProductGateway(ProductFront):
                 return view.by_seller(seller, cursor, limit)
             case Search(category, keywords, cursor, limit):
                 return view.search(category, keywords, cursor, limit)
+            case Items(cursor, limit):
+                return view.all_items(cursor, limit)
             case ReservationOf(order):
                 return view.reservation(order)
             case Due(limit):

@@ -20,6 +20,7 @@ from ringcast.products_operations import (
     Confirm,
     Due,
     Get,
+    Items,
     Operation,
     Put,
     Question,
@@ -49,7 +50,8 @@ Consistency: TypeAlias = Literal["linearizable", "local"]
 _CONSISTENCY: Final = {"linearizable": wire.LINEARIZABLE, "local": wire.LOCAL}
 _U63, _TEXT = integer(), text(256)
 _ITEM = array(_TEXT, _TEXT, _TEXT, _TEXT, many(_TEXT, KEYWORDS_MAX), _TEXT, _U63, _U63)
-_MATCH = array(_ITEM, _U63)
+_PAGE = array(many(_ITEM, PAGE_MAX), _TEXT)
+_MATCHES = array(many(array(_ITEM, _U63), PAGE_MAX), _TEXT)
 _STOCK = array(_U63, _U63, _U63)
 _RESERVATION = array(_TEXT, _TEXT, many(array(_TEXT, _U63, _U63), LINES_MAX), _U63)
 _ORDERS = many(_TEXT, PAGE_MAX)
@@ -154,8 +156,13 @@ class ProductStore:
         Raises ItemExists. A name, category or keyword is taken as it is written: 'Red' is not 'red'.
         """
         item = uuid.uuid4().hex if id is None else id
-        await self._change(Put(item, seller, name, category, tuple(keywords), str(condition), price, quantity), timeout)
+        put = Put(item, seller, name, category, tuple(keywords), str(condition), price, quantity)
+        await self.put_item(put, timeout=timeout)
         return item
+
+    async def put_item(self, put: Put, *, timeout: float | None = None) -> None:
+        """As `put`, of a row that was read from a file (products_rows.py)."""
+        await self._change(put, timeout)
 
     async def get(
         self, item: str, *, consistency: Consistency = "linearizable", timeout: float | None = None
@@ -197,9 +204,18 @@ class ProductStore:
         timeout: float | None = None,
     ) -> Page[Item]:
         """A page of a seller's items, by id; go on with `page.next` until it is ""."""
-        value = await self._ask(BySeller(seller, cursor, limit), consistency, timeout, alone=True)
-        entries, more = _checked(array(many(_ITEM, PAGE_MAX), _TEXT), value)
-        return Page(tuple(map(_item, entries)), more)
+        return _page(await self._ask(BySeller(seller, cursor, limit), consistency, timeout, alone=True))
+
+    async def items(
+        self,
+        cursor: str = "",
+        *,
+        limit: int = PAGE,
+        consistency: Consistency = "linearizable",
+        timeout: float | None = None,
+    ) -> Page[Item]:
+        """A page of all items on sale, by id; go on with `page.next` until it is ""."""
+        return _page(await self._ask(Items(cursor, limit), consistency, timeout, alone=True))
 
     async def search(
         self,
@@ -217,7 +233,7 @@ class ProductStore:
         """
         question = Search(category, tuple(keywords), cursor, limit)
         value = await self._ask(question, consistency, timeout, alone=True)
-        entries, more = _checked(array(many(_MATCH, PAGE_MAX), _TEXT), value)
+        entries, more = _checked(_MATCHES, value)
         return Page(tuple(Match(_item(item), matched) for item, matched in entries), more)
 
     # ---- orders
@@ -273,6 +289,11 @@ def _checked(check: Check, value: T) -> T:
 
 def _item(value: Any) -> Item:
     return Item._make(_checked(_ITEM, value))
+
+
+def _page(value: Any) -> Page[Item]:
+    entries, more = _checked(_PAGE, value)
+    return Page(tuple(map(_item, entries)), more)
 
 
 def _reservation(value: Any) -> Reservation:

@@ -74,7 +74,14 @@ def words(characters_max: int) -> Limit:
     return check
 
 
-keyword: Limit = words(KEYWORD_CHARACTERS_MAX)
+_keyword = words(KEYWORD_CHARACTERS_MAX)
+
+
+def keyword(what: str, value: Any) -> None:
+    """One word."""
+    _keyword(what, value)
+    if any(space in value for space in _SPACES):
+        illegal(what, value, "one word, without spaces")
 
 
 def keywords(what: str, value: Any) -> None:

@@ -127,12 +127,19 @@ class Due(NamedTuple):
     limit: int
 
 
+class Items(NamedTuple):
+    """All items on sale, by id. -> Page of Item."""
+
+    cursor: str
+    limit: int
+
+
 class StatusOf(NamedTuple):
     """What the replica says about itself and its group. -> a map."""
 
 
 Operation: TypeAlias = Put | ChangePrice | ChangeQuantity | Remove | Reserve | Confirm | Release | Sweep
-Question: TypeAlias = Get | StockOf | BySeller | Search | ReservationOf | Due | StatusOf
+Question: TypeAlias = Get | StockOf | BySeller | Search | ReservationOf | Due | Items | StatusOf
 
 _ID = limits.identifier
 _PUT = (_ID, _ID, limits.name, limits.category, limits.keywords, limits.condition, limits.price, limits.quantity)
@@ -153,6 +160,7 @@ _KINDS: dict[int, tuple[type[Operation | Question], tuple[Limit, ...]]] = {
     36: (ReservationOf, (_ID,)),
     37: (Due, (limits.page,)),
     38: (StatusOf, ()),
+    39: (Items, (limits.cursor, limits.page)),
 }
 _FIRST_QUESTION = 32
 _NUMBERS = {kind: number for number, (kind, _) in _KINDS.items()}

@@ -25,6 +25,7 @@ class ProductStore(BlockingClient[products_client.ProductStore]):
     change_quantity = blocking(products_client.ProductStore.change_quantity)
     remove = blocking(products_client.ProductStore.remove)
     by_seller = blocking(products_client.ProductStore.by_seller)
+    items = blocking(products_client.ProductStore.items)
     search = blocking(products_client.ProductStore.search)
     reserve = blocking(products_client.ProductStore.reserve)
     confirm = blocking(products_client.ProductStore.confirm)

@@ -54,9 +54,16 @@ class ProductView:
             found.append(_reservation(name.decode(), row))
         return tuple(found)
 
+    def all_items(self, cursor: str, limit: int) -> Page[Item]:
+        """Everything on sale, by id, after the item that `cursor` names."""
+        return self._page(self._tables.keys("items", b"", _after(cursor), limit + 1), limit)
+
     def by_seller(self, seller: str, cursor: str, limit: int) -> Page[Item]:
         """A seller's items, by id, after the one that `cursor` names."""
-        ids = self._tables.keys("by_seller", prefix(seller), _after(cursor), limit + 1)
+        return self._page(self._tables.keys("by_seller", prefix(seller), _after(cursor), limit + 1), limit)
+
+    def _page(self, ids: Sequence[bytes], limit: int) -> Page[Item]:
+        """`ids`: one more than the page takes, if there is one."""
         return Page(tuple(map(self._item, ids[:limit])), ids[limit - 1].decode() if len(ids) > limit else "")
 
     def search(self, category: str, keywords: Sequence[str], cursor: str, limit: int) -> Page[Match]:

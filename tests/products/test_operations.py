@@ -164,6 +164,7 @@ BAD_PUTS: list[dict[str, Any]] = [
     {"keywords": ("a", "b", "c", "d", "e", "f")},
     {"keywords": ("ninechars",)},
     {"keywords": ("",)},
+    {"keywords": ("two w",)},
     {"keywords": (1,)},
     {"keywords": ("a", "a")},
     {"keywords": ({},)},

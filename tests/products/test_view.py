@@ -90,6 +90,9 @@ def test_a_sellers_items_in_pages(store: Store) -> None:
         assert [one.id for one in first.entries] == ["i01", "i03", "i05"]
         assert ([one.id for one in second.entries], second.next) == (["i07", "i09"], "")
         assert view.by_seller("nobody", "", 3) == Page((), "")
+        some, more = view.all_items("i02", 3)
+        assert ([one.id for one in some], more) == (["i03", "i04", "i05"], "i05")
+        assert [one.id for one in view.all_items("i07", 9).entries] == ["i08", "i09"]
 
 
 @pytest.mark.parametrize("cursor", ["3:i1", "0:i1"])
