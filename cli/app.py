@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, cluster, cursors, demo, members, recover, serve, simulate, status, topics
+from cli import bench, cluster, cursors, demo, members, products, recover, serve, simulate, status, topics
 from cli.common import ClusterOption, JsonOption, use_cluster
 from cli.render import as_json
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (cluster, members, topics, cursors, status, recover, demo, serve, simulate, bench):
+for module in (cluster, members, topics, cursors, status, recover, demo, products, serve, simulate, bench):
     module.register(app)
 
 

@@ -2,8 +2,8 @@
 
 Exit codes of every command but `serve` (which lists its own):
 0 done; 1 the answer is no (not found, unhealthy, replicas differ); 2 wrong usage or configuration; 3 nobody can answer
-now (unreachable, no quorum, timeout): try again; 4 refused: correct the request; 5 the fate of a publish is unknown;
-6 another protocol, version or cluster; 7 a process on this machine did not do what it should; 130 interrupted.
+now (unreachable, no quorum, timeout): try again; 4 refused: correct the request; 5 the fate of a publish or change is
+unknown; 6 another protocol, version or cluster; 7 a process on this machine did not do what it should; 130 interrupted.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ def code_of(error: BaseException) -> int:
         (ConfigError, USAGE),
         (LocalClusterError, LOCAL),
         (ringcast.Unavailable, UNAVAILABLE),
-        (ringcast.PublishUnknown, UNKNOWN),
+        ((ringcast.PublishUnknown, ringcast.OutcomeUnknown), UNKNOWN),
         (ringcast.Refused, REFUSED),
         (ringcast.ProtocolError, PROTOCOL),
     )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, Final, NamedTuple, NoReturn, Protocol, TextIO
+from typing import IO, Any, Final, NamedTuple, NoReturn, Protocol
 
 from ringcast.errors import ItemExists, Refused
 from ringcast.products_limits import illegal
@@ -57,7 +57,7 @@ class BadRow(NamedTuple):
 # ---- reading
 
 
-def read_rows(file: TextIO, kind: Format) -> Iterator[Row | BadRow]:
+def read_rows(file: IO[str], kind: Format) -> Iterator[Row | BadRow]:
     """The rows of a file; empty lines are left out. Raises IllegalValue if a CSV file does not begin with its header.
 
     Open the file with `encoding="utf-8", errors="surrogateescape", newline=""`: then bytes that are no text are a bad
@@ -80,7 +80,7 @@ def read_rows(file: TextIO, kind: Format) -> Iterator[Row | BadRow]:
             yield Row(number, put)
 
 
-def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
+def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:
     """(number, line) of each that is not empty; what is too long is cut, so that it can be told."""
     number = 0
     while line := file.readline(LINE_CHARACTERS_MAX + 2):
@@ -150,7 +150,7 @@ def _put(fields: dict[str, Any]) -> Put:
 class RowWriter:
     """Writes items as `read_rows` reads them. Open the file with `encoding="utf-8", newline=""`."""
 
-    def __init__(self, file: TextIO, kind: Format) -> None:
+    def __init__(self, file: IO[str], kind: Format) -> None:
         self._file = file
         self._csv = csv.writer(file, lineterminator="\n") if kind is Format.CSV else None
         if self._csv is not None:

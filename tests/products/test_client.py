@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,24 +17,6 @@ from tests.client.waiting import until
 from tests.products.group import UNREADY, Group, group
 
 
-@pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Group]:
-    with group(tmp_path / "one") as made:
-        yield made
-
-
-@pytest.fixture
-async def three(tmp_path: Path) -> AsyncIterator[Group]:
-    with group(tmp_path / "three", 3) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(one: Group) -> AsyncIterator[ProductStore]:
-    async with ringcast.products(one.endpoints) as client:
-        yield client
-
-
 async def lamp(store: ProductStore, item: str = "lamp", quantity: int = 5) -> str:
     return await store.put(
         "Desk lamp",
@@ -49,64 +30,64 @@ async def lamp(store: ProductStore, item: str = "lamp", quantity: int = 5) -> st
     )
 
 
-async def test_every_call(store: ProductStore) -> None:
-    assert await lamp(store) == "lamp"
-    other = await store.put("Chair", seller="ann", category="home", price=0, quantity=1, condition="used")
+async def test_every_call(client: ProductStore) -> None:
+    assert await lamp(client) == "lamp"
+    other = await client.put("Chair", seller="ann", category="home", price=0, quantity=1, condition="used")
     assert len(other) == 32
-    assert await store.get("lamp") == ringcast.Item(
+    assert await client.get("lamp") == ringcast.Item(
         "lamp", "ann", "Desk lamp", "home", ("desk", "light"), "new", 1_999, 5
     )
-    assert await store.get("nothing") is None
-    await store.change_price("lamp", "ann", 100)
-    assert await store.change_quantity("lamp", "ann", -1) == 4
-    page = await store.by_seller("ann", limit=1)
-    rest = await store.by_seller("ann", page.next)
+    assert await client.get("nothing") is None
+    await client.change_price("lamp", "ann", 100)
+    assert await client.change_quantity("lamp", "ann", -1) == 4
+    page = await client.by_seller("ann", limit=1)
+    rest = await client.by_seller("ann", page.next)
     assert {item.id for item in (*page.entries, *rest.entries)} == {"lamp", other}
-    found = await store.search("home", ["light", "soft"])
+    found = await client.search("home", ["light", "soft"])
     assert [(match.item.id, match.matched) for match in found.entries] == [("lamp", 1)]
-    assert {match.item.id for match in (await store.search("home")).entries} == {"lamp", other}
-    held = await store.reserve("o1", [("lamp", 3)], hold_s=60)
+    assert {match.item.id for match in (await client.search("home")).entries} == {"lamp", other}
+    held = await client.reserve("o1", [("lamp", 3)], hold_s=60)
     assert (held.state, held.lines, held.total) == ("held", (ringcast.SoldLine("lamp", 3, 100),), 300)
-    assert await store.stock("lamp") == ringcast.Stock(1, 3, 0)
-    assert (await store.confirm("o1")).state == ringcast.OrderState.CONFIRMED
-    await store.reserve("o2", [("lamp", 1)])
-    assert (await store.release("o2")).state == ringcast.OrderState.RELEASED
-    assert await store.stock("nothing") is None
-    assert (await store.reservation("o2")) is not None
-    assert await store.reservation("o3") is None
-    assert await store.remove("lamp", "ann") == 1
-    assert (await store.status())["items"] == 1
+    assert await client.stock("lamp") == ringcast.Stock(1, 3, 0)
+    assert (await client.confirm("o1")).state == ringcast.OrderState.CONFIRMED
+    await client.reserve("o2", [("lamp", 1)])
+    assert (await client.release("o2")).state == ringcast.OrderState.RELEASED
+    assert await client.stock("nothing") is None
+    assert (await client.reservation("o2")) is not None
+    assert await client.reservation("o3") is None
+    assert await client.remove("lamp", "ann") == 1
+    assert (await client.status())["items"] == 1
 
 
-async def test_due_orders(one: Group, store: ProductStore) -> None:
-    await lamp(store)
-    await store.reserve("o1", [("lamp", 1)], hold_s=1)
-    await store.reserve("o2", [("lamp", 1)], hold_s=2)
-    assert await store.due() == ()
+async def test_due_orders(one: Group, client: ProductStore) -> None:
+    await lamp(client)
+    await client.reserve("o1", [("lamp", 1)], hold_s=1)
+    await client.reserve("o2", [("lamp", 1)], hold_s=2)
+    assert await client.due() == ()
     one.store.now_us += 1_000_000
-    assert [order.order for order in await store.due()] == ["o1"]
-    assert await store.sweep() == ("o1",)
-    assert await store.sweep() == ()
+    assert [order.order for order in await client.due()] == ["o1"]
+    assert await client.sweep() == ("o1",)
+    assert await client.sweep() == ()
 
 
-async def test_local_reads_ask_nobody(one: Group, store: ProductStore) -> None:
-    await lamp(store)
+async def test_local_reads_ask_nobody(one: Group, client: ProductStore) -> None:
+    await lamp(client)
     (node,) = one.nodes
     for consistency, rounds in (("local", 0), ("linearizable", 1)):
         before = node.read_indexes
-        assert await store.get("lamp", consistency=consistency) is not None  # type: ignore[arg-type]
+        assert await client.get("lamp", consistency=consistency) is not None  # type: ignore[arg-type]
         assert node.read_indexes == before + rounds
     with pytest.raises(ringcast.IllegalValue, match="consistency is 'eventual'"):
-        await store.get("lamp", consistency="eventual")  # type: ignore[arg-type]
+        await client.get("lamp", consistency="eventual")  # type: ignore[arg-type]
 
 
-async def test_a_linearizable_read_waits_for_the_read_index(one: Group, store: ProductStore) -> None:
+async def test_a_linearizable_read_waits_for_the_read_index(one: Group, client: ProductStore) -> None:
     (node,) = one.nodes
-    await lamp(store)
+    await lamp(client)
     node.hold_reads = True
-    read, search = asyncio.create_task(store.get("lamp")), asyncio.create_task(store.search("home"))
+    read, search = asyncio.create_task(client.get("lamp")), asyncio.create_task(client.search("home"))
     await until(lambda: node.gateway.counters["ask"] == 2)
-    await store.change_price("lamp", "ann", 7)
+    await client.change_price("lamp", "ann", 7)
     assert not read.done()
     assert not search.done()
     node.answer_reads()
@@ -115,30 +96,30 @@ async def test_a_linearizable_read_waits_for_the_read_index(one: Group, store: P
     assert item.price == (await search).entries[0].item.price == 7
 
 
-async def test_refusals_are_typed_on_both_sides(store: ProductStore) -> None:
-    await lamp(store)
+async def test_refusals_are_typed_on_both_sides(client: ProductStore) -> None:
+    await lamp(client)
     with pytest.raises(ringcast.IllegalValue, match="price is -1, expected a whole number from 0"):
-        await store.change_price("lamp", "ann", -1)
+        await client.change_price("lamp", "ann", -1)
     with pytest.raises(ringcast.NotTheSeller):
-        await store.change_price("lamp", "bob", 1)
+        await client.change_price("lamp", "bob", 1)
     with pytest.raises(ringcast.OutOfStock, match="6 units of item 'lamp' were asked for and 5 are left"):
-        await store.reserve("o1", [("lamp", 6)])
+        await client.reserve("o1", [("lamp", 6)])
     with pytest.raises(ringcast.ItemExists):
-        await lamp(store)
+        await lamp(client)
     with pytest.raises(ringcast.IllegalValue, match="the cursor"):
-        await store.search("home", ["light"], "5:lamp")
+        await client.search("home", ["light"], "5:lamp")
 
 
-async def test_what_tasks_do_at_once_shares_entries(one: Group, store: ProductStore) -> None:
-    await lamp(store)
+async def test_what_tasks_do_at_once_shares_entries(one: Group, client: ProductStore) -> None:
+    await lamp(client)
     (node,) = one.nodes
     node.entries.clear()
-    left = await asyncio.gather(*(store.change_quantity("lamp", "ann", 1) for _ in range(500)))
+    left = await asyncio.gather(*(client.change_quantity("lamp", "ann", 1) for _ in range(500)))
     assert sorted(left) == list(range(6, 506))
     assert node.operations == 500
     assert len(node.entries) <= 10
     reads = node.read_indexes
-    found = await asyncio.gather(*(store.get("lamp") for _ in range(500)))
+    found = await asyncio.gather(*(client.get("lamp") for _ in range(500)))
     assert {item.quantity for item in found if item is not None} == {505}
     assert node.read_indexes - reads <= 10
 
@@ -228,17 +209,17 @@ async def test_a_replica_that_leaves_sends_its_clients_on(three: Group) -> None:
         await store.change_price("lamp", "ann", 1)
 
 
-async def test_a_time_limit_says_why_and_that_the_change_may_come(one: Group, store: ProductStore) -> None:
-    await lamp(store)
+async def test_a_time_limit_says_why_and_that_the_change_may_come(one: Group, client: ProductStore) -> None:
+    await lamp(client)
     (node,) = one.nodes
     node.hold = node.hold_reads = True
     with pytest.raises(ringcast.Timeout, match=r"ChangePrice of lamp had no answer within 0.05 s.*once at most"):
-        await store.change_price("lamp", "ann", 1, timeout=0.05)
+        await client.change_price("lamp", "ann", 1, timeout=0.05)
     with pytest.raises(ringcast.Timeout, match="Get had no answer within"):
-        await store.get("lamp", timeout=0.05)
+        await client.get("lamp", timeout=0.05)
     node.answer_reads()
     node.go_on()
-    item = await store.get("lamp")
+    item = await client.get("lamp")
     assert item is not None
     assert item.price == 1
 
@@ -296,29 +277,29 @@ async def test_a_file_names_the_replicas_of_this_role(one: Group, tmp_path: Path
         ringcast.products(path)
 
 
-async def test_an_idle_clients_session_begins_anew_by_itself(one: Group, store: ProductStore) -> None:
-    await lamp(store)
+async def test_an_idle_clients_session_begins_anew_by_itself(one: Group, client: ProductStore) -> None:
+    await lamp(client)
     async with ringcast.products(one.endpoints) as lively:
         for _ in range(3):
             one.store.now_us += IDLE_US // 2 + USE_US
             await lively.change_price("lamp", "ann", 1)
-    left = await asyncio.gather(*(store.change_quantity("lamp", "ann", 1) for _ in range(50)))
+    left = await asyncio.gather(*(client.change_quantity("lamp", "ann", 1) for _ in range(50)))
     assert sorted(left) == list(range(6, 56))
     clients = {request.client for entry in one.nodes[0].entries for request in entry.requests}
     assert len(clients) == 3
 
 
-async def test_a_change_whose_session_ended_unanswered_is_unknown(one: Group, store: ProductStore) -> None:
-    await lamp(store)
+async def test_a_change_whose_session_ended_unanswered_is_unknown(one: Group, client: ProductStore) -> None:
+    await lamp(client)
     (node,) = one.nodes
     node.forgets, node.fails_then = 1, UNREADY
-    change = asyncio.create_task(store.change_quantity("lamp", "ann", 1))
+    change = asyncio.create_task(client.change_quantity("lamp", "ann", 1))
     await until(lambda: node.fails is UNREADY)
     one.store.entry(encode_entry(one.store.now_us + IDLE_US + 1, []))
     node.fails = None
     with pytest.raises(ringcast.OutcomeUnknown, match=r"a request of 1 changes .* applied once or not at all"):
         await change
-    assert await store.change_quantity("lamp", "ann", 1) == 7
+    assert await client.change_quantity("lamp", "ann", 1) == 7
 
 
 async def test_closing_with_changes_under_way(one: Group) -> None:
@@ -368,33 +349,17 @@ async def _many(store: ProductStore, count: int) -> None:
     await asyncio.gather(*(store.change_quantity("lamp", "ann", 1) for _ in range(count)))
 
 
-def test_without_asyncio(tmp_path: Path) -> None:
-    """The group's loop runs in a thread of its own, as another process would."""
-    from ringcast.blocking import Loop
-
-    loop = Loop()
-
-    async def make() -> Group:
-        return Group(tmp_path / "sync", 1)
-
-    async def close(made: Group) -> None:
-        made.close()
-
-    made = loop.run(make())
-    try:
-        with ringcast.sync.products(made.endpoints, timeout=10) as store:
-            item = store.put("Lamp", seller="ann", category="home", price=1, quantity=2)
-            assert store.change_quantity(item, "ann", 1) == 3
-            found = store.get(item, consistency="local")
-            assert found is not None
-            assert (found.quantity, store.replica) == (3, 1)
-            with pytest.raises(ringcast.UnknownItem):
-                store.remove("nothing", "ann")
-        with pytest.raises(ringcast.Closed):
-            store.get(item)
-    finally:
-        loop.run(close(made))
-        loop.close()
+def test_without_asyncio(served: Group) -> None:
+    with ringcast.sync.products(served.endpoints, timeout=10) as store:
+        item = store.put("Lamp", seller="ann", category="home", price=1, quantity=2)
+        assert store.change_quantity(item, "ann", 1) == 3
+        found = store.get(item, consistency="local")
+        assert found is not None
+        assert (found.quantity, store.replica) == (3, 1)
+        with pytest.raises(ringcast.UnknownItem):
+            store.remove("nothing", "ann")
+    with pytest.raises(ringcast.Closed):
+        store.get(item)
 
 
 def test_frames_of_the_bus_and_of_the_store_share_an_envelope() -> None:

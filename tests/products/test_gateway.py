@@ -85,32 +85,26 @@ def client_of(made: Group, limits: SocketLimits | None = None) -> Iterator[Clien
 
 
 @pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Group]:
-    with group(tmp_path / "one", 2) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(one: Group) -> AsyncIterator[Client]:
-    with client_of(one) as made:
+async def client(two: Group) -> AsyncIterator[Client]:
+    with client_of(two) as made:
         await made.hello(cluster=CLUSTER)
         yield made
 
 
-async def test_hello_and_ping(one: Group, client: Client) -> None:
-    one.store.entry(b"")
-    with client_of(one) as other:
+async def test_hello_and_ping(two: Group, client: Client) -> None:
+    two.store.entry(b"")
+    with client_of(two) as other:
         welcome = await other.hello()
     assert (welcome.replica, welcome.view, welcome.opened, welcome.next_offset) == (1, (3, 1), 1, 1)
     assert (welcome.limits.batch_bytes_max, welcome.limits.outstanding_max) == (REQUEST_BYTES_MAX, WINDOW)
     client.send(wire.Ping(8))
     assert await client.receive() == wire.Pong(8, True, welcome.credit, 1)
-    one.leader = None
+    two.leader = None
     client.send(wire.Ping(9))
     assert await client.receive() == wire.Pong(9, False, welcome.credit, 1)
 
 
-async def test_a_request_sent_twice_is_applied_once(one: Group, client: Client) -> None:
+async def test_a_request_sent_twice_is_applied_once(two: Group, client: Client) -> None:
     client.operate(1, LAMP)
     client.operate(2, ChangeQuantity("lamp", "ann", 1), ChangeQuantity("lamp", "ann", 9), ChangeQuantity("x", "ann", 1))
     client.operate(2, ChangeQuantity("lamp", "ann", 1), ChangeQuantity("lamp", "ann", 9), ChangeQuantity("x", "ann", 1))
@@ -125,9 +119,9 @@ async def test_a_request_sent_twice_is_applied_once(one: Group, client: Client) 
         await client.outcomes(2)
 
 
-async def test_one_wake_is_one_entry_and_one_read_index(one: Group, client: Client) -> None:
-    node = one.nodes[0]
-    with client_of(one) as other:
+async def test_one_wake_is_one_entry_and_one_read_index(two: Group, client: Client) -> None:
+    node = two.nodes[0]
+    with client_of(two) as other:
         await other.hello()
         for sequence in range(1, 11):
             client.operate(sequence, LAMP._replace(item=f"i{sequence}"))
@@ -160,19 +154,19 @@ async def test_one_wake_is_one_entry_and_one_read_index(one: Group, client: Clie
         wire.encode(CLUSTER, 0, wire.Fetch(1, "a", 0, 0, 1, 1, 0)),
     ],
 )
-async def test_garbage_is_dropped_and_counted(one: Group, client: Client, garbage: bytes) -> None:
+async def test_garbage_is_dropped_and_counted(two: Group, client: Client, garbage: bytes) -> None:
     client.send_raw(garbage)
     client.ask(1, Get("lamp"))
     assert await client.found(1) == [None]
-    assert one.nodes[0].gateway.counters["dropped"] == 1
+    assert two.nodes[0].gateway.counters["dropped"] == 1
 
 
-async def test_another_version_or_cluster_is_told(one: Group, client: Client) -> None:
+async def test_another_version_or_cluster_is_told(two: Group, client: Client) -> None:
     client.send_raw(dumps((2, CLUSTER, 0, 1)))
     assert isinstance(await client.failed(0), errors.UnsupportedVersion)
     client.send(wire.Ping(1), cluster=5)
     assert isinstance(await client.failed(0), errors.WrongCluster)
-    with client_of(one) as stranger:
+    with client_of(two) as stranger:
         stranger.ask(1, Get("lamp"))
         assert isinstance(await stranger.failed(0), errors.NotReady)
 
@@ -205,12 +199,12 @@ async def test_limits_of_one_frame(client: Client) -> None:
     assert isinstance(await client.failed(3), errors.TooLarge)
 
 
-async def test_who_does_not_lead_says_who_does(one: Group, client: Client) -> None:
-    one.leader = 2
+async def test_who_does_not_lead_says_who_does(two: Group, client: Client) -> None:
+    two.leader = 2
     client.operate(1, LAMP)
     error = await client.refused(1)
     assert isinstance(error, errors.NotLeader)
-    assert (error.details["leader"], error.details["address"]) == (2, one.nodes[1].endpoint)
+    assert (error.details["leader"], error.details["address"]) == (2, two.nodes[1].endpoint)
     client.ask(2, Get("lamp"))
     assert isinstance(await client.failed(2), errors.NotLeader)
     client.ask(3, Get("lamp"), consistency=wire.LOCAL)
@@ -241,8 +235,8 @@ async def test_what_is_unanswered_is_bounded_for_each_and_for_all(tmp_path: Path
         await other.outcomes(1)
 
 
-async def test_answers_to_who_has_left_are_dropped(one: Group, client: Client) -> None:
-    node = one.nodes[0]
+async def test_answers_to_who_has_left_are_dropped(two: Group, client: Client) -> None:
+    node = two.nodes[0]
     node.hold = node.hold_reads = True
     client.operate(1, LAMP)
     client.ask(1, Get("lamp"))
@@ -252,7 +246,7 @@ async def test_answers_to_who_has_left_are_dropped(one: Group, client: Client) -
     node.go_on()
     node.answer_reads(UNREADY)
     await until(lambda: node.gateway.bytes == 0)
-    assert one.store.applied == 1
+    assert two.store.applied == 1
 
 
 async def test_who_does_not_read_long_answers_is_cut(tmp_path: Path) -> None:
@@ -270,12 +264,12 @@ async def test_who_does_not_read_long_answers_is_cut(tmp_path: Path) -> None:
 
 
 async def test_the_disks_trouble_is_not_the_clients_fault(
-    one: Group, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    two: Group, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*_: object) -> None:
         raise DiskFailed(tmp_path, "input/output error")
 
-    monkeypatch.setattr(one.store, "view", broken)
+    monkeypatch.setattr(two.store, "view", broken)
     questions: tuple[Question, ...] = (Get("lamp"), Search("home", (), "", 1))
     for number, question in enumerate(questions, 1):
         client.ask(number, question)
@@ -284,8 +278,8 @@ async def test_the_disks_trouble_is_not_the_clients_fault(
         assert "input/output error" in str(error)
 
 
-async def test_leaving_tells_everybody_and_finishes_what_is_pending(one: Group, client: Client) -> None:
-    node = one.nodes[0]
+async def test_leaving_tells_everybody_and_finishes_what_is_pending(two: Group, client: Client) -> None:
+    node = two.nodes[0]
     node.hold = True
     client.operate(1, LAMP)
     await until(lambda: node.gateway.bytes > 0)
@@ -295,7 +289,7 @@ async def test_leaving_tells_everybody_and_finishes_what_is_pending(one: Group, 
     assert isinstance(await client.refused(2), errors.NotReady)
     node.go_on()
     await client.outcomes(1)
-    with client_of(one) as late:
+    with client_of(two) as late:
         late.send(wire.Hello(late.client))
         assert "leaving" in str(await late.failed(0))
 

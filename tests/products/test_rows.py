@@ -1,8 +1,6 @@
 """Files of items: what is read back is what was written, a bad line is named and the next one read."""
 
 import io
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +23,7 @@ from ringcast.products_rows import (
     import_rows,
     read_rows,
 )
-from tests.products.group import Group, group
+from tests.products.group import Group
 
 HEADER = "id,seller,name,category,keywords,condition,price,quantity"
 GOOD = "lamp,ann,Desk lamp,home,desk light,new,1999,5"
@@ -166,51 +164,40 @@ def test_samples_are_legal_and_the_same_from_the_same_seed() -> None:
     assert len({put.category for put in first}) == 8
 
 
-@pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Group]:
-    with group(tmp_path / "one", 2) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(one: Group) -> AsyncIterator[ProductStore]:
-    async with ringcast.products(one.endpoints) as client:
-        yield client
-
-
-async def test_import_twice_then_export(store: ProductStore) -> None:
+async def test_import_twice_then_export(client: ProductStore) -> None:
     puts = list(sample_products(1_500))
     file = written(puts, Format.CSV) + "bad line\n" + written([puts[0]], Format.CSV).splitlines()[1]
     seen = []
     first = await import_rows(
-        store, read_rows(io.StringIO(file), Format.CSV), on_progress=lambda now: seen.append(now.rows)
+        client, read_rows(io.StringIO(file), Format.CSV), on_progress=lambda now: seen.append(now.rows)
     )
     assert (first.put, first.existing, [bad.line for bad in first.bad]) == (1_500, 1, [1_502])
     assert sorted(seen) == list(range(1, 1_503))
-    again = await import_rows(store, read_rows(io.StringIO(file), Format.CSV))
+    again = await import_rows(client, read_rows(io.StringIO(file), Format.CSV))
     assert (again.put, again.existing, len(again.bad)) == (0, 1_501, 1)
     out = io.StringIO(newline="")
     writer = RowWriter(out, Format.CSV)
-    async for items in export_items(store):
+    async for items in export_items(client):
         writer.write(items)
     assert out.getvalue() == written(puts, Format.CSV)
 
 
-async def test_an_import_through_a_change_of_leader_puts_each_row_once(one: Group, store: ProductStore) -> None:
+async def test_an_import_through_a_change_of_leader_puts_each_row_once(two: Group) -> None:
     puts = list(sample_products(3_000))
 
     def rows() -> list[Row]:
         return [Row(number, put) for number, put in enumerate(puts, 2)]
 
     def kill(imported: object) -> None:
-        if one.leader == 1 and one.store.applied > 2:
-            one.nodes[0].forgets = 1
-            one.leader = 2
+        if two.leader == 1 and two.store.applied > 2:
+            two.nodes[0].forgets = 1
+            two.leader = 2
 
-    found = await import_rows(store, rows(), on_progress=kill, in_flight=200)
-    assert one.leader == 2
+    async with ringcast.products(two.endpoints) as store:
+        found = await import_rows(store, rows(), on_progress=kill, in_flight=200)
+    assert two.leader == 2
     assert (found.put, found.existing, found.bad) == (3_000, 0, [])
-    with one.store.view() as view:
+    with two.store.view() as view:
         assert view.items == 3_000
 
 
