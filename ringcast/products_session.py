@@ -35,6 +35,8 @@ from ringcast.types import CLIENT_ID_BYTES
 RING = 0
 #: An overloaded replica is asked again after so long, more or less.
 OVERLOADED_S = 0.05
+#: Leaders' addresses that are followed without a pause.
+HINTS_MAX = 3
 
 
 class ProductSession(Failover):
@@ -55,7 +57,9 @@ class ProductSession(Failover):
         self._expired: list[Request] = []
         self._room = asyncio.Event()
         self._connection: Connection | None = None
+        #: The leader's address, if it was told; so many were followed in a row.
         self._hint = ""
+        self._hints = 0
         self._turn: asyncio.Handle | None = None
         self._pause: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -144,7 +148,12 @@ class ProductSession(Failover):
 
     def _next_address(self) -> str:
         hint, self._hint = self._hint, ""
+        self._hints = self._hints + 1 if hint else 0
         return hint or super()._next_address()
+
+    def _backoff_s(self) -> float:
+        """A leader's address is news, and soon old; but replicas that send us in a circle are not asked for ever."""
+        return 0.0 if self._hint and self._hints < HINTS_MAX else super()._backoff_s()
 
     async def _serve(self, address: str) -> None:
         connection = Connection(self._context, address, self.cluster, RING, self._on_message)
@@ -208,7 +217,7 @@ class ProductSession(Failover):
         request = lane.finish(number)
         if request is None:
             return
-        self._failures = 0
+        self._failures = self._hints = 0
         self._trouble = None
         try:
             request.settle(decode_outcomes(outcomes, len(request.items)))
