@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ringcast.errors import RingcastError
-from ringcast.products_wire import ITEM_BYTES, OPERATIONS_MAX, REQUEST_BYTES_MAX, size_of
+from ringcast.products_wire import ITEM_BYTES, OPERATIONS_MAX, REQUEST_BYTES_MAX, WINDOW, size_of
 
 IN_FLIGHT_MAX: Final = 8
 #: Bytes that may wait in one lane before callers do.
@@ -56,9 +56,6 @@ class Lane:
         self._waiting: deque[Request] = deque()
         self._sent: dict[int, Request] = {}
         self._loop = asyncio.get_running_loop()
-
-    def __len__(self) -> int:
-        return len(self._sent) + len(self._waiting)
 
     @property
     def sent(self) -> int:
@@ -114,6 +111,8 @@ class Lane:
             if not request.attempts:
                 self._prune(request)
             self._close(request)
+            if request.number > self.acknowledged + WINDOW:
+                return None  # the store would refuse it: an older one has to be answered first
             self._waiting.popleft()
             if all(waiter.done() for waiter in request.waiters):
                 self.size -= request.size
@@ -159,11 +158,9 @@ class Lane:
         return requests
 
     def restart(self, requests: Iterable[Request]) -> None:
-        """Numbers begin anew, with these requests in front; none of them was ever applied."""
+        """Numbers begin anew, with these requests, of which none was ever applied; the lane is empty."""
         self._next = 1
-        for request in self._waiting:
-            request.number = 0
         for request in requests:
             request.attempts = request.number = 0
             self.size += request.size
-            self._waiting.appendleft(request)
+            self._waiting.append(request)

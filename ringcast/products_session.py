@@ -105,24 +105,20 @@ class ProductSession(Failover):
         self._flush_soon()
         if math.isinf(seconds):
             return decode_outcome(await outcome)
-        timer = self._loop.call_at(deadline, self._expire, outcome, what, seconds)
+        timer = self._loop.call_at(deadline, self._expire, outcome, what, seconds, lane is self._changes)
         try:
             return decode_outcome(await outcome)
         finally:
             timer.cancel()
 
-    def _expire(self, outcome: "asyncio.Future[bytes]", what: str, seconds: float) -> None:
-        if not outcome.done():
-            outcome.set_exception(self._late(what, seconds))
-
-    def _late(self, what: str, seconds: float) -> RingcastError:
-        error = super()._late(what, seconds)
-        if isinstance(error, Timeout):
-            reason = "a change may have been applied, or be applied yet, once at most: read before you repeat it"
-            error = Timeout(
-                what=what, seconds=seconds, reason=f"{self._trouble}; {reason}" if self._trouble else reason
-            )
-        return error
+    def _expire(self, outcome: "asyncio.Future[bytes]", what: str, seconds: float, change: bool) -> None:
+        if outcome.done():
+            return
+        error = self._late(what, seconds)
+        if change and isinstance(error, Timeout):
+            reason = "the change may have been applied, or be applied yet, once at most: read before you repeat it"
+            error = Timeout(what=what, seconds=seconds, reason=f"{self._trouble or 'no answer'}; {reason}")
+        outcome.set_exception(error)
 
     # ---- frames out
 
@@ -192,7 +188,7 @@ class ProductSession(Failover):
         kept = [*self._expired, *(request for request in unanswered if not request.attempts)]
         self.client, self._opened = os.urandom(CLIENT_ID_BYTES), None
         self._ended, self._expired = False, []
-        self._changes.restart(reversed(kept))
+        self._changes.restart(kept)
 
     def _unknown(self, request: Request) -> OutcomeUnknown:
         what = f"a request of {len(request.items)} changes"
