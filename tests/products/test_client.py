@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.products_front import ProductLimits
+from replicas.products_front import Connection, ProductLimits
 from ringcast import wire
 from ringcast.products_client import ProductStore
 from ringcast.products_wire import ITEM_BYTES, Operate
@@ -177,6 +177,23 @@ async def test_an_answer_that_was_lost_is_given_again(three: Group) -> None:
         assert await store.stock("lamp") == ringcast.Stock(6, 0, 0)
         sent = [request for node in three.nodes for entry in node.entries for request in entry.requests]
         assert len(sent) == len({(one.client, one.sequence) for one in sent}) + 1
+
+
+async def test_answers_that_come_twice_do_no_harm(
+    one: Group, client: ProductStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = one.nodes[0].gateway
+    send = gateway._send
+
+    def twice(connection: Connection, message: wire.Message) -> None:
+        send(connection, message)
+        send(connection, message)
+
+    monkeypatch.setattr(gateway, "_send", twice)
+    await lamp(client)
+    assert await client.change_quantity("lamp", "ann", 1) == 6
+    assert await client.change_quantity("lamp", "ann", 1) == 7
+    assert await client.stock("lamp") == ringcast.Stock(7, 0, 0)
 
 
 async def test_uncommitted_changes_of_a_deposed_leader_are_done_by_the_next(three: Group) -> None:
