@@ -41,7 +41,10 @@ class Standing(NamedTuple):
 
 
 class ProductLimits(NamedTuple):
-    """Bytes are those of requests without an answer (products_wire.size_of), and of answers that were not read."""
+    """Bytes are those of requests without an answer (products_wire.size_of), and of answers that were not read.
+
+    `entry_bytes_max`: no entry is larger, but for one that holds a single request.
+    """
 
     connections_max: int = 10_000
     client_bytes_max: int = 4 << 20

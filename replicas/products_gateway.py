@@ -163,6 +163,7 @@ class ProductGateway(ProductFront):
         return error
 
     def _charge(self, connection: Connection, size: int, count: int) -> None:
+        """So much more, or (negative) less, is unanswered."""
         connection.bytes += size
         connection.count += count
         self.bytes += size
@@ -190,8 +191,10 @@ class ProductGateway(ProductFront):
         changes, self._changes = self._changes, []
         while changes:
             size = count = 0
-            while count < min(len(changes), REQUESTS_MAX) and size < self.limits.entry_bytes_max:
-                size += changes[count].size
+            for change in changes[:REQUESTS_MAX]:
+                size += change.size
+                if count and size > self.limits.entry_bytes_max:
+                    break
                 count += 1
             taken, changes = changes[:count], changes[count:]
             self.counters["entries"] += 1

@@ -27,7 +27,7 @@ class Request:
         self.number = 0
         self.items: list[bytes] = []
         self.waiters: list[asyncio.Future[bytes]] = []
-        self.size = 0
+        self.size = size_of(())
         self.attempts = 0
 
     def settle(self, outcomes: Iterable[bytes]) -> None:
@@ -85,6 +85,7 @@ class Lane:
             or last.size + size > REQUEST_BYTES_MAX
         ):
             last = Request()
+            self.size += last.size
             self._waiting.append(last)
         waiter: asyncio.Future[bytes] = self._loop.create_future()
         last.items.append(item)
@@ -127,9 +128,9 @@ class Lane:
         kept = [pair for pair in zip(request.items, request.waiters, strict=True) if not pair[1].done()]
         if len(kept) < len(request.items):
             request.items, request.waiters = [item for item, _ in kept], [waiter for _, waiter in kept]
-            size = size_of(request.items)
-            self.size -= request.size - size
-            request.size = size
+            self.size -= request.size
+            request.size = size_of(request.items)
+            self.size += request.size
 
     def finish(self, number: int) -> Request | None:
         """An answer came: whose it is; None if nobody waits for it any more."""

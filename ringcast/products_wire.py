@@ -20,7 +20,8 @@ from ringcast.types import CLIENT_ID_BYTES
 #: Of one request, and its size.
 OPERATIONS_MAX = 1_024
 REQUEST_BYTES_MAX = 256 << 10
-#: What an operation or question counts for beside its own bytes: about what a short outcome takes.
+#: What an operation or question counts for beside its own bytes, and a request beside those: about what a short outcome
+#: takes, and more than what frames and entries add.
 ITEM_BYTES = 128
 #: Unanswered requests of one client that the store remembers outcomes for.
 WINDOW = 256
@@ -64,8 +65,8 @@ class Found(NamedTuple):
 
 
 def size_of(items: Iterable[bytes]) -> int:
-    """What a request counts for where bytes are bounded."""
-    return sum(len(item) + ITEM_BYTES for item in items)
+    """What a request counts for where bytes are bounded; no frame or entry takes more for it."""
+    return ITEM_BYTES + sum(len(item) + ITEM_BYTES for item in items)
 
 
 def _bytes(what: str, value: Any) -> None:

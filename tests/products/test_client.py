@@ -326,7 +326,7 @@ async def test_closing_with_changes_under_way(one: Group) -> None:
         node.hold = node.hold_reads = True
         change = asyncio.create_task(store.change_price("lamp", "ann", 1))
         read = asyncio.create_task(store.get("lamp"))
-        await until(lambda: node.gateway.bytes > 2 * ITEM_BYTES)
+        await until(lambda: node.gateway.bytes > 4 * ITEM_BYTES)
     with pytest.raises(ringcast.OutcomeUnknown):
         await change
     with pytest.raises(ringcast.Closed):

@@ -26,6 +26,7 @@ from ringcast.products_operations import (
 from ringcast.products_wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes
 from ringcast.strict import dumps
 from store.errors import DiskFailed
+from store.products.entries import encode_entry
 from tests.broker.clients import RawClient, until
 from tests.products.group import CLUSTER, UNREADY, Group, group
 
@@ -133,6 +134,21 @@ async def test_one_wake_is_one_entry_and_one_read_index(two: Group, client: Clie
     assert node.operations == 11
     assert len(node.entries) < 11
     assert node.read_indexes < 10
+
+
+async def test_no_entry_is_larger_than_it_may_be(tmp_path: Path) -> None:
+    limits = ProductLimits(entry_bytes_max=5_000)
+    with group(tmp_path / "small", limits=limits) as made, client_of(made) as client:
+        await client.hello()
+        for sequence, size in enumerate((1, 1_000, 1_000, 9_000, 0, 2_500, 2_500, 1), 1):
+            client.operate(sequence, b"x" * size)
+        for _ in range(8):
+            assert isinstance(await client.receive(), Outcomes)
+        entries = made.nodes[0].entries
+        assert [one.sequence for entry in entries for one in entry.requests] == list(range(1, 9))
+        sizes = [len(encode_entry(*entry)) for entry in entries]
+        assert all(size < 5_000 or len(entry.requests) == 1 for size, entry in zip(sizes, entries, strict=True))
+        assert max(sizes) > 9_000
 
 
 @pytest.mark.parametrize(

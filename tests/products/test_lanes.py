@@ -23,7 +23,7 @@ def taken(lane: Lane) -> Request:
 async def test_what_waits_together_leaves_together(lane: Lane) -> None:
     waiters = [lane.add(b"%d" % number) for number in range(3)]
     request = taken(lane)
-    assert (request.number, request.items, lane.size) == (1, [b"0", b"1", b"2"], 3 * (ITEM_BYTES + 1))
+    assert (request.number, request.items, lane.size) == (1, [b"0", b"1", b"2"], ITEM_BYTES + 3 * (ITEM_BYTES + 1))
     assert (lane.take(), lane.acknowledged) == (None, 0)
     assert lane.finish(1) is request
     request.settle([b"a", b"b", b"c"])
@@ -34,7 +34,7 @@ async def test_what_waits_together_leaves_together(lane: Lane) -> None:
 async def test_requests_are_bounded(lane: Lane) -> None:
     for _ in range(OPERATIONS_MAX + 1):
         lane.add(b"x")
-    lane.add(b"y" * (REQUEST_BYTES_MAX - 2 * ITEM_BYTES))
+    lane.add(b"y" * (REQUEST_BYTES_MAX - 3 * ITEM_BYTES))
     lane.add(b"z", alone=True)
     lane.add(b"z", alone=True)
     sizes = []
@@ -80,9 +80,9 @@ async def test_what_was_given_up_is_left_out_before_it_is_sent_and_kept_after(la
     gone, kept = lane.add(b"gone"), lane.add(b"kept")
     gone.cancel()
     request = taken(lane)
-    assert (request.items, lane.size) == ([b"kept"], ITEM_BYTES + 4)
+    assert (request.items, lane.size) == ([b"kept"], 2 * ITEM_BYTES + 4)
     lane.add(b"other").cancel()
-    assert (lane.take(), lane.size) == (None, ITEM_BYTES + 4)
+    assert (lane.take(), lane.size) == (None, 2 * ITEM_BYTES + 4)
     lane.disconnected()
     assert taken(lane).items == [b"kept"]
     kept.cancel()
