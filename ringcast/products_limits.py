@@ -31,6 +31,7 @@ _SHOWN = 60
 _ID = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SPACES = " \u00a0\u3000"
+_SPACE = re.compile(f"[{_SPACES}]")
 _CURSOR = re.compile(rf"[0-{KEYWORDS_MAX}]:[A-Za-z0-9_.-]{{1,{ID_CHARACTERS_MAX}}}", re.ASCII)
 
 
@@ -65,7 +66,7 @@ def words(characters_max: int) -> Limit:
             type(value) is not str
             or not 1 <= len(value) <= characters_max
             or value.strip(_SPACES) != value
-            or _CONTROL.search(value)
+            or (not value.isprintable() if value.isascii() else _CONTROL.search(value))
         ):
             illegal(what, value, limit)
         if not value.isascii() and (normal := unicode.normalize("NFC", value)) != value:
@@ -80,7 +81,7 @@ _keyword = words(KEYWORD_CHARACTERS_MAX)
 def keyword(what: str, value: Any) -> None:
     """One word."""
     _keyword(what, value)
-    if any(space in value for space in _SPACES):
+    if _SPACE.search(value):
         illegal(what, value, "one word, without spaces")
 
 
