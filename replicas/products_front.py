@@ -77,6 +77,7 @@ class ProductFront(ABC):
         self.counters: Counter[str] = Counter()
         self._replica = replica
         self._connections: dict[bytes, Connection] = {}
+        self._members: tuple[wire.Endpoint, ...] = ()
         self._leaving = ""
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -103,6 +104,13 @@ class ProductFront(ABC):
     def connections(self) -> int:
         """Clients that said HELLO and are not gone."""
         return len(self._connections)
+
+    def tell_members(self, members: tuple[wire.Endpoint, ...]) -> None:
+        """Where clients find the replicas from now on (V12 of the bus); each client hears of a change at once."""
+        if members != self._members:
+            self._members = members
+            for connection in list(self._connections.values()):
+                self._send(connection, wire.Members(members))
 
     def leave(self, reason: str) -> None:
         """Send every client to another replica and take no new ones; answers to what is pending still go out."""
@@ -173,7 +181,8 @@ class ProductFront(ABC):
         self.counters["hello"] += 1
         view, applied = (standing.term, max(0, standing.leader)), standing.applied
         credit = self.limits.client_bytes_max
-        self._send(connection, wire.Welcome(self._replica, (0, 0), view, applied, credit, _LIMITS, "", applied, ()))
+        welcome = wire.Welcome(self._replica, (0, 0), view, applied, credit, _LIMITS, "", applied, self._members)
+        self._send(connection, welcome)
 
     # ------------------------------------------------------------------ frames out
 

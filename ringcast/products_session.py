@@ -157,6 +157,7 @@ class ProductSession(Failover):
         try:
             self.cluster = connection.cluster
             self.replica = welcome.replica
+            self._learn(welcome.members)
             self._connection = connection
             if self._opened is None:
                 self._opened = welcome.opened
@@ -206,6 +207,8 @@ class ProductSession(Failover):
                 self._on_refused(self._changes, sequence, wire.error_of(message))
             case wire.Failed(number):
                 self._on_refused(self._asks[number & 1], number >> 1, wire.error_of(message))
+            case wire.Members(members):
+                self._learn(members)
             case _:
                 pass  # PONG, or an answer to a client id that we have given up
 

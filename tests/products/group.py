@@ -13,6 +13,7 @@ import zmq
 from broker.sockets import SocketLimits, ZmqContext, bind, open_socket
 from replicas.products_front import ProductLimits, Standing
 from replicas.products_gateway import ProductGateway
+from ringcast import wire
 from ringcast.errors import NotLeader, NotReady, RingcastError
 from ringcast.strict import Plain
 from store.products.entries import Entry, decode_entry
@@ -140,6 +141,12 @@ class Group:
         self.leader: int | None = 1
         self.hints = True
         self.nodes = [Node(self, number, limits) for number in range(1, nodes + 1)]
+
+    def tell_members(self) -> None:
+        """Clients are told where all nodes are."""
+        members = tuple(wire.Endpoint(node.number, node.endpoint) for node in self.nodes)
+        for node in self.nodes:
+            node.gateway.tell_members(members)
 
     @property
     def endpoints(self) -> list[str]:

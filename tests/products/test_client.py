@@ -147,6 +147,22 @@ async def test_the_leader_is_found_without_hints(three: Group) -> None:
         assert store.replica == 2
 
 
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_client_outlives_every_replica_that_it_was_given(three: Group, connected: bool) -> None:
+    three.hints = False
+    if not connected:
+        three.tell_members()
+    async with ringcast.products(three.endpoints[:1]) as store:
+        await lamp(store)
+        if connected:
+            three.tell_members()
+            await until(lambda: len(store._live.addresses) == 3)
+        three.kill(1)
+        three.leader = 3
+        await store.change_price("lamp", "ann", 1)
+        assert store.replica == 3
+
+
 @pytest.mark.parametrize("applied", [True, False])
 async def test_a_leader_that_dies_with_changes_under_way(three: Group, applied: bool) -> None:
     async with ringcast.products(three.endpoints) as store:
