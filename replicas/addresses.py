@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import SystemRandom
 
-from replicas.config import BusConfig
+from replicas.settings import ReplicaConfig
 
 #: Above the well-known services, below Linux's default ephemeral range (32768-60999).
 PORTS = range(20_000, 32_000)
@@ -57,10 +57,11 @@ def ephemeral_ports() -> range:
     return range(low, high + 1)
 
 
-def keys_of(config: BusConfig, endpoint: str) -> Sequence[str]:
+def keys_of(config: ReplicaConfig, endpoint: str) -> Sequence[str]:
     """The configuration keys that ask for an endpoint; more than one if they ask for the same."""
     address = endpoint.removeprefix("tcp://")
-    return [name for name in BusConfig.model_fields if name.startswith("bind_") and getattr(config, name) == address]
+    binds = [name for name in type(config).model_fields if name.startswith("bind_")]
+    return [name for name in binds if getattr(config, name) == address]
 
 
 def blame(address: str) -> str:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import ringcast
 from cli.app import app
-from replicas.bus import REMOVED
+from replicas.hosting import REMOVED
 from replicas.local_cluster import LocalCluster
 from tests.processes.agreement import assert_agreement, token_holder, until
 from tests.processes.conftest import Start

@@ -1,0 +1,148 @@
+"""A replica as a process, whatever its role: signals, the loop, the exit code, and what the log says if it can't start.
+
+Exit codes (documented in `ringcast serve ROLE --help`):
+0 stopped in order; 3 it stopped itself, an invariant is broken (V7); 4 the disk failed or is damaged (D5); 5 the data
+folder is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster (V12, R16).
+
+Signals: SIGTERM, SIGINT leave the group and stop (V11), a second one stops at once.
+"""
+
+import asyncio
+import gc
+import importlib
+import os
+import signal
+import socket as sockets
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic
+
+import structlog
+import zmq
+
+from broker.sockets import AddressRefused
+from replicas import logs
+from replicas.addresses import blame, keys_of
+from replicas.health import HealthServer
+from replicas.settings import Config
+from store.errors import FolderInUse, StoreError, WrongFolder
+
+STOPPED, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 3, 4, 5, 6, 7
+#: The writer's thread needs the interpreter for microseconds between two syncs: it must not wait 5 ms for them.
+SWITCH_INTERVAL_S = 0.0005
+CLOSE_TIMEOUT_S = 10.0
+
+
+class ReplicaProcess(ABC, Generic[Config]):
+    """Everything that a process holds. `start`, then `finished` says the exit code, then `close`."""
+
+    def __init__(self, config: Config, **bound: Any) -> None:
+        """`bound`: said with every line of the log, beside the member."""
+        self.config = config
+        self.log = structlog.get_logger().bind(member=config.id, **bound)
+        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Open the folder, bind every address, take part. Raises StoreError, AddressRefused."""
+
+    @abstractmethod
+    async def leave(self) -> None:
+        """SIGTERM, SIGINT: hand over, drain the clients (V11); bounded. Then the process stops."""
+
+    @abstractmethod
+    def close_parts(self) -> None:
+        """Close what `start` opened, however far it came."""
+
+    async def start_health(self, health: HealthServer, bind_http: str) -> str:
+        """Listen; returns host:port. Raises AddressRefused."""
+        host, _, port = bind_http.rpartition(":")
+        try:
+            return await health.start(host.strip("[]"), 0 if port == "*" else int(port))
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise AddressRefused(f"tcp://{bind_http}", why) from error
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run until the end."""
+        self._tasks.append(asyncio.create_task(work))
+
+    def finish(self, code: int) -> None:
+        """End the process; the first code counts."""
+        if not self.finished.done():
+            self.finished.set_result(code)
+
+    def halt(self, code: int, reason: str) -> None:
+        """It cannot go on."""
+        self.log.error("replica_halted", code=code, reason=reason)
+        self.finish(code)
+
+    def ask_to_stop(self) -> None:
+        """Leave, then end; asked a second time, end at once."""
+        if self._leaving is not None:
+            self.finish(STOPPED)
+            return
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await self.leave()
+        self.finish(STOPPED)
+
+    def close(self) -> None:
+        """Close sockets, write what is queued, close the store."""
+        for task in self._tasks:
+            task.cancel()
+        self.close_parts()
+        self._context.destroy(linger=0)
+
+
+def advertised(bound: str, address: str | None) -> str:
+    """The endpoint for others: as configured, else as bound, with this machine's name instead of a wildcard."""
+    if address is not None:
+        return f"tcp://{address}"
+    return bound.replace("//0.0.0.0:", f"//{sockets.gethostname()}:").replace("//[::]:", f"//{sockets.gethostname()}:")
+
+
+async def _main(make: Callable[[Config], ReplicaProcess[Config]], config: Config) -> int:
+    replica = make(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, replica.ask_to_stop)
+    try:
+        await replica.start()
+        gc.collect()
+        gc.freeze()
+        return await replica.finished
+    except (FolderInUse, WrongFolder) as error:
+        replica.log.critical("data_refused", why=str(error))
+        return FOLDER
+    except StoreError as error:
+        replica.log.critical("data_unusable", why=str(error))
+        return DISK
+    except AddressRefused as error:
+        key, address = " and ".join(keys_of(config, error.endpoint)), error.endpoint.removeprefix("tcp://")
+        replica.log.critical("address_refused", key=key, address=address, why=error.why, next=blame(address))
+        return ADDRESS
+    finally:
+        replica.close()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it is installed."""
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        return asyncio.new_event_loop
+
+
+def host(make: Callable[[Config], ReplicaProcess[Config]], config: Config) -> int:
+    """Run one replica in this process until it is told to stop; returns the exit code."""
+    logs.configure(config.log_level, config.log_format)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_main(make, config))

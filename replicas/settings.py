@@ -1,0 +1,180 @@
+"""How the configuration of a replica is read: defaults < TOML file < environment RINGCAST_* < flags; every role's.
+
+Each key is also an environment variable: `RINGCAST_ID=1`, `RINGCAST_DATA=/data`; two underscores reach into a table:
+`RINGCAST_GROUP__SUSPECT_TIMEOUT_MS=500`. `RINGCAST_CONFIG=/etc/ringcast.toml` names the file. RINGCAST_CLUSTER is the
+command line's (which cluster to talk to) and no key of this file. Unknown keys are refused wherever they stand;
+variables that Kubernetes makes for a service called `ringcast` are left alone.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource
+
+PREFIX = "RINGCAST_"
+MEMBER_ID_MAX = 63
+#: Variables with our prefix that are not keys: the command line's, and the name of the file itself.
+_NOT_KEYS = frozenset({"RINGCAST_CLUSTER", "RINGCAST_CONFIG"})
+_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP)|$)")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\s/]+):(?P<port>\d{1,5}|\*)")
+_TWO_PORTS = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<first>\d+)(:(?P<second>\d+))?")
+
+
+class ConfigError(Exception):
+    """A configuration is not valid. The text names each key, its value, the bound and where the value came from."""
+
+
+def _address(value: str) -> str:
+    found = _ADDRESS.fullmatch(value)
+    if found is None or (found["port"] != "*" and int(found["port"]) > 65_535):
+        raise ValueError("expected host:port with a port of 0 to 65535, or * for any free one")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+def by_member(value: Any) -> Any:
+    """'1=address,2=...' as a mapping; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    rows = [row.partition("=") for row in value.split(",") if row.strip()]
+    return {member.strip(): address.strip() for member, _, address in rows}
+
+
+def host_and_ports(value: str, second_name: str) -> tuple[str, int, int]:
+    """'host:port[:second port]', which is port + 1 unless given. Raises ValueError."""
+    found = _TWO_PORTS.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{value!r}: expected host:port or host:port:{second_name}")
+    first = int(found["first"])
+    second = int(found["second"] or first + 1)
+    if not (0 < first < 65_536 and 0 < second < 65_536) or first == second:
+        raise ValueError(f"{value!r}: expected two different ports of 1 to 65535")
+    return found["host"], first, second
+
+
+def check_peers(peers: dict[int, Any], own: int | None) -> dict[int, Any]:
+    """The members by id. Raises ValueError."""
+    if not peers:
+        raise ValueError("expected at least this member: 1=host:port,2=host:port,3=host:port")
+    if own is not None and own not in peers:
+        raise ValueError(f"id = {own} is not among the members {sorted(peers)}: add it, or correct id")
+    return dict(sorted(peers.items()))
+
+
+class ReplicaConfig(BaseSettings):
+    """What every role's process has. `TABLE`: the key that is a table of limits and timers, merged key by key."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    TABLE: ClassVar[str]
+
+    cluster_name: str = Field(default="ringcast", min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
+    id: int = Field(ge=1, le=MEMBER_ID_MAX)
+    data: Path
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` gathered: it knows where each value came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+Config = TypeVar("Config", bound=ReplicaConfig)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment as pydantic-settings reads it, but `peers` may be the short '1=host:port,...' form."""
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        """JSON where it is JSON, the text itself where it is not."""
+        if field_name == "peers":
+            return value
+        return super().decode_complex_value(field_name, field, value)
+
+
+class Loaded(NamedTuple, Generic[Config]):
+    """A configuration and, for each key that is not the default, where its value came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def load(kind: type[Config], path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Loaded[Config]:
+    """Read, merge and validate. `flags` that are None were not given. Raises ConfigError."""
+    if path is None and os.environ.get("RINGCAST_CONFIG"):
+        path = Path(os.environ["RINGCAST_CONFIG"])
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    for source, found in (
+        (f"file {path}", _file_values(path)),
+        ("environment", _environment_values(kind)),
+        ("flag", given),
+    ):
+        for key, value in found.items():
+            merge = key == kind.TABLE and isinstance(value, Mapping) and isinstance(values.get(key), Mapping)
+            values[key] = {**values[key], **value} if merge else value
+            sources[key] = f"environment {PREFIX}{key.upper()}" if source == "environment" else source
+    try:
+        return Loaded(kind(**values), sources)
+    except ValidationError as error:
+        raise ConfigError(_sentence(kind, error, sources)) from None
+
+
+def _file_values(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"config file {path}: {error.strerror}: name a file that exists and can be read") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not TOML: {error}") from None
+
+
+def _environment_values(kind: type[ReplicaConfig]) -> dict[str, Any]:
+    known = {PREFIX + name.upper() for name in kind.model_fields}
+    for name, value in os.environ.items():
+        if not name.startswith(PREFIX) or name in known or name in _NOT_KEYS or _KUBERNETES.search(name):
+            continue
+        if not name.startswith(f"{PREFIX}{kind.TABLE.upper()}__"):
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"environment {name} = {value!r}: unknown key, expected one of {names}")
+    try:
+        found = _Environment(kind)()
+    except ValueError as error:
+        raise ConfigError(f"environment: {error}") from None
+    return {key: value for key, value in found.items() if key in kind.model_fields}
+
+
+def _sentence(kind: type[ReplicaConfig], error: ValidationError, sources: Mapping[str, str]) -> str:
+    """One line for each bad key: key, value, bound, source."""
+    lines = []
+    for one in error.errors():
+        path = [str(step) for step in one["loc"]]
+        key = path[0] if path else "the configuration"
+        source = sources.get(key, "not given: set it in the file, the environment or by flag")
+        value = "" if one["type"] == "missing" else f" = {one['input']!r}"
+        text = str(one["msg"]).removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            text = f"unknown key, expected one of {', '.join(kind.model_fields)}"
+        lines.append(f"{'.'.join(path)}{value}: {text} ({source})")
+    return "; ".join(lines)
