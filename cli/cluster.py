@@ -11,7 +11,8 @@ import typer
 
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
-from replicas.local_cluster import FILE_NAME, LocalCluster, LocalClusterError, MemoryLost
+from replicas.local_cluster import FILE_NAME, LocalCluster, MemoryLost
+from replicas.local_files import LocalClusterError
 
 OnlyOption = Annotated[int | None, typer.Option("--only", metavar="ID", help="This replica alone.")]
 _WATCH_S = 0.5

@@ -17,7 +17,7 @@ import typer
 
 import ringcast
 from cli import render
-from replicas.local_cluster import LocalClusterError
+from replicas.local_files import LocalClusterError
 from replicas.settings import ConfigError
 
 OK, NO, USAGE, UNAVAILABLE, REFUSED, UNKNOWN, PROTOCOL, LOCAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130

@@ -9,7 +9,8 @@ import typer
 import ringcast
 from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.local_cluster import FILE_NAME, LocalCluster, LocalClusterError
+from replicas.local_cluster import FILE_NAME, LocalCluster
+from replicas.local_files import LocalClusterError
 from replicas.members import CHANGE, LIST
 
 POLL_S = 0.1

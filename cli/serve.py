@@ -1,4 +1,4 @@
-"""`ringcast serve bus`: one replica in this process."""
+"""`ringcast serve bus|products`: one replica in this process."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,14 @@ import typer
 
 from cli.common import reported
 from replicas.config import load
+from replicas.settings import ConfigError
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file [default: RINGCAST_CONFIG].")
+]
+MemberOption = Annotated[int | None, typer.Option("--id", help="This member's id; before file and environment.")]
+FolderOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
+LevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 
 serve_app = typer.Typer(help="Run one role in this process.", no_args_is_help=True)
 
@@ -24,12 +32,10 @@ def _roles() -> None:
 @serve_app.command("bus")
 @reported
 def bus(
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="TOML file [default: RINGCAST_CONFIG].")
-    ] = None,
-    member: Annotated[int | None, typer.Option("--id", help="This member's id; before file and environment.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")] = None,
-    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+    config: ConfigOption = None,
+    member: MemberOption = None,
+    data: FolderOption = None,
+    log_level: LevelOption = None,
 ) -> None:
     """Run one replica of the bus until SIGTERM.
 
@@ -44,4 +50,31 @@ def bus(
     loaded = load(config, {"id": member, "data": data, "log_level": log_level})
     from replicas.bus import run
 
+    raise typer.Exit(run(loaded.config))
+
+
+@serve_app.command("products")
+@reported
+def products(
+    config: ConfigOption = None,
+    member: MemberOption = None,
+    data: FolderOption = None,
+    log_level: LevelOption = None,
+) -> None:
+    """Run one replica of the product store until SIGTERM.
+
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/products_config.py lists them). It needs
+    raftos. SIGTERM hands the leadership over and drains the clients. Exit codes: 0 stopped in order; 2 wrong
+    configuration, or raftos is missing; 3 the replica stopped itself, an invariant is broken; 4 the disk failed; 5 the
+    data folder is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster.
+    """
+    from replicas import products_config
+
+    loaded = products_config.load(config, {"id": member, "data": data, "log_level": log_level})
+    from replicas.raft.errors import RaftosMissing
+
+    try:
+        from replicas.products import run
+    except RaftosMissing as error:
+        raise ConfigError(str(error)) from None
     raise typer.Exit(run(loaded.config))

@@ -1,8 +1,10 @@
 """A cluster of replica processes on this machine: what `up`, `down`, the demo and the process tests drive.
 
 The folder holds `cluster.json` (who runs where; the client reads its endpoints), and for each replica `replica-N.toml`,
-`replica-N.log` and the data folder `replica-N`. Processes are children of whoever started them, in sessions of their
-own, and are known by pid and start time, so that nothing else is ever signalled. All calls block; none needs a loop.
+`replica-N.log` and the data folder `replica-N` (`products-N` of the product store). A LocalCluster is the replicas of
+one role; those of other roles in the same folder are left as they are. Processes are children of whoever started them,
+in sessions of their own, and are known by pid and start time, so that nothing else is ever signalled. All calls block;
+none needs a loop.
 """
 
 import contextlib
@@ -14,66 +16,51 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from replicas.addresses import NoFreePort, free_ports
 from replicas.config import BusConfig
-from replicas.processes import is_running, send_signal, start_time
+from replicas.local_files import (
+    BUS,
+    HOST,
+    LocalClusterError,
+    LocalReplica,
+    Role,
+    addresses,
+    peer_entry,
+    read_settings,
+    write_replica,
+)
+from replicas.processes import send_signal, start_time
 from replicas.standing import WAITS_TO_BE_ADDED
 from sequencer.config import MEMBERS_MAX
 
 FILE_NAME = "cluster.json"
 LOCK_NAME = "cluster.lock"
-HOST = "127.0.0.1"
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 #: Advice that a replica gives for so long is not of the moment.
 ADVISED_FOR_S = 1.5
-_BINDS = ("peer", "pub", "client", "feed", "http")
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 5
-
-
-class LocalClusterError(Exception):
-    """The cluster on this machine cannot do that; the text says what to do."""
 
 
 class MemoryLost(LocalClusterError):
     """Too few replicas remember what they acknowledged (D2, V0): waiting does not help; the text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalReplica:
-    """One entry of `replicas` in cluster.json. Endpoints as ZeroMQ addresses, `http` as a URL; pid 0: never started."""
-
-    role: str
-    id: int
-    pid: int
-    started: str
-    config: str
-    peer: str
-    client: str
-    feed: str
-    http: str
-    data: str
-
-    @property
-    def running(self) -> bool:
-        """Does this very process run?"""
-        return is_running(self.pid, self.started)
-
-
 class LocalCluster:
-    """The cluster of one folder. `create` or `open` it."""
+    """The replicas of one role in one folder. `create` or `open` it."""
 
-    def __init__(self, folder: Path, cluster: str, replicas: Mapping[int, LocalReplica]) -> None:
+    def __init__(
+        self, folder: Path, cluster: str, replicas: Mapping[int, LocalReplica] | None = None, role: Role = BUS
+    ) -> None:
+        self.role = role
         self.folder = folder
-        self.cluster = cluster  # the cluster id in hex, "0" before it was born
-        self.replicas = dict(replicas)
+        self.cluster = cluster  # the group's id in hex, "0" before it was born
+        self.replicas = dict(replicas or {})
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     # -------------------------------------------------------------- making and finding
@@ -85,47 +72,46 @@ class LocalCluster:
         count: int,
         settings: Mapping[str, object] | None = None,
         hosts: Mapping[int, str] | None = None,
+        role: Role = BUS,
     ) -> Self:
         """Write the configuration of `count` replicas with free ports; nothing runs yet.
 
-        `settings`: more keys for each replica's file (numbers, text or a table `group`). `hosts`: members that have an
-        address of their own. Raises LocalClusterError.
+        `settings`: more keys for each replica's file (numbers, text or a table). `hosts`: members that have an address
+        of their own. Raises LocalClusterError.
         """
         if not 1 <= count <= MEMBERS_MAX:
-            raise LocalClusterError(f"{count} replicas: a ring has 1 to {MEMBERS_MAX}; use 3 or 5")
+            raise LocalClusterError(f"{count} replicas: a group has 1 to {MEMBERS_MAX}; use 3 or 5")
         folder = folder.resolve()
-        if (folder / FILE_NAME).exists():
+        cluster = cls(folder, "0", role=role)
+        if _entries(folder, role):
             raise LocalClusterError(f"{folder} holds a cluster already: start it again, or name another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(count)
-        where = {member: (hosts or {}).get(member, HOST) for member in range(1, count + 1)}
-        addresses = {member: [f"{host}:{next(ports)}" for _ in _BINDS] for member, host in where.items()}
-        peers = {member: _peer(*found[:2]) for member, found in addresses.items()}
-        replicas = {member: _write(folder, member, found, peers, settings or {}) for member, found in addresses.items()}
-        cluster = cls(folder, "0", replicas)
-        cluster._write_file()
+        found = addresses(role, {member: (hosts or {}).get(member, HOST) for member in range(1, count + 1)})
+        peers = {member: peer_entry(*own[:2]) for member, own in found.items()}
+        with cluster._edited():
+            for member, own in found.items():
+                cluster.replicas[member] = write_replica(role, folder, member, own, peers, settings or {})
         return cluster
 
     def add(self, member: int, peers: Mapping[int, tuple[str, str]]) -> None:
-        """Write the configuration of one replica more, which is to join `peers`: id -> (peer, pub) endpoint (V12).
+        """Write the configuration of one replica more, which is to join `peers`: id -> its first two endpoints (V12).
 
         Other keys are those of the first replica. Nothing runs yet. Raises LocalClusterError.
         """
         if member in self.replicas:
             raise LocalClusterError(f"{self.folder} has a replica {member} already: start it, or take another id")
-        data = self.folder / f"replica-{member}"
+        data = self.folder / f"{self.role.files}-{member}"
         if data.exists():
             raise LocalClusterError(f"{data} is of a replica of old, and an id is given once: take another id")
-        ports = _free_ports(1)
-        own = [f"{HOST}:{next(ports)}" for _ in _BINDS]
-        known = {other: _peer(*(one.removeprefix("tcp://") for one in found)) for other, found in peers.items()}
-        known[member] = _peer(*own[:2])
+        own = addresses(self.role, {member: HOST})[member]
+        known = {other: peer_entry(*(one.removeprefix("tcp://") for one in found)) for other, found in peers.items()}
+        known[member] = peer_entry(*own[:2])
         with self._edited():
-            self.replicas[member] = _write(self.folder, member, own, known, self._settings())
+            self.replicas[member] = write_replica(self.role, self.folder, member, own, known, self._settings())
 
     def reload(self) -> None:
         """Take what another process wrote since: replicas that were added or forgotten."""
-        self.replicas = LocalCluster.open(self.folder).replicas
+        self.replicas = {replica.id: replica for replica in _entries(self.folder, self.role)}
 
     def forget(self, member: int) -> None:
         """It is no member any more: its entry goes, its files stay."""
@@ -134,25 +120,15 @@ class LocalCluster:
 
     def _settings(self) -> dict[str, object]:
         """What the first replica's file says and is not its own."""
-        first = min(self.replicas.values(), key=lambda one: one.id)
-        found = tomllib.loads(Path(first.config).read_text(encoding="utf-8"))
-        own = {"id", "data", "peers", *(key for key in found if key.startswith(("bind_", "advertise_")))}
-        return {key: value for key, value in found.items() if key not in own}
+        return read_settings(Path(min(self.replicas.values(), key=lambda one: one.id).config))
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The cluster of a folder, running or not. Raises LocalClusterError."""
-        path = folder / FILE_NAME
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            replicas = [LocalReplica(**entry) for entry in document["replicas"]]
-            return cls(folder.resolve(), str(document["cluster"]), {replica.id: replica for replica in replicas})
-        except FileNotFoundError:
-            raise LocalClusterError(
-                f"there is no cluster in {folder}: start one with `ringcast up --data {folder}`"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LocalClusterError(f"{path} cannot be read ({error}): `ringcast up` writes it") from None
+    def open(cls, folder: Path, role: Role = BUS) -> Self:
+        """The replicas of a role in a folder, running or not; maybe none. Raises LocalClusterError."""
+        if not (folder / FILE_NAME).exists():
+            raise LocalClusterError(f"there is no cluster in {folder}: start one with `ringcast up --data {folder}`")
+        replicas = {replica.id: replica for replica in _entries(folder, role)}
+        return cls(folder.resolve(), str(_document(folder).get(role.cluster_key, "0")), replicas, role)
 
     @property
     def path(self) -> Path:
@@ -174,9 +150,13 @@ class LocalCluster:
             self._write_file()
 
     def _write_file(self) -> None:
-        document = {"cluster": self.cluster, "replicas": [asdict(replica) for replica in self.replicas.values()]}
+        document = _document(self.folder)
+        others = [entry for entry in document.get("replicas", ()) if entry["role"] != self.role.name]
+        ours = [asdict(replica) for replica in self.replicas.values()]
+        both = [*ours, *others] if self.role is BUS else [*others, *ours]
         half = self.path.with_suffix(".tmp")
-        half.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        changed = {"cluster": "0", **document, self.role.cluster_key: self.cluster, "replicas": both}
+        half.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
         half.replace(self.path)
 
     # -------------------------------------------------------------- processes
@@ -213,17 +193,17 @@ class LocalCluster:
     def command(self, replica: LocalReplica) -> list[str]:
         """What is run for a replica; it must become the replica under the same pid."""
         # -P: the folder we are in may have a package `cli` of its own.
-        return [sys.executable, "-P", "-m", "cli", "serve", "bus", "--config", replica.config]
+        return [sys.executable, "-P", "-m", "cli", "serve", self.role.name, "--config", replica.config]
 
     def log_path(self, member: int) -> Path:
         """Where a replica's process writes its log."""
-        return self.folder / f"replica-{member}.log"
+        return self.folder / f"{self.role.files}-{member}.log"
 
     def _replica(self, member: int) -> LocalReplica:
         replica = self.replicas.get(member)
         if replica is None:
             known = ", ".join(map(str, self.replicas))
-            raise LocalClusterError(f"there is no replica {member} in {self.folder}: it has {known}")
+            raise LocalClusterError(f"there is no {self.role.title} {member} in {self.folder}: it has {known}")
         return replica
 
     def _reap(self, member: int) -> int | None:
@@ -309,13 +289,15 @@ class LocalCluster:
             for member in list(left):
                 code = self._reap(member)
                 if code is not None:
-                    raise LocalClusterError(f"replica {member} ended with exit code {code}: {self._log_tail(member)}")
+                    raise LocalClusterError(
+                        f"{self.role.title} {member} ended with exit code {code}: {self._log_tail(member)}"
+                    )
                 if reached(member):
                     left.remove(member)
             if left and time.monotonic() > deadline:
                 names = ", ".join(map(str, left))
                 raise LocalClusterError(
-                    f"replica {names} was not {what} within {timeout_s:g} s: {self._log_tail(left[0])}"
+                    f"{self.role.title} {names} was not {what} within {timeout_s:g} s: {self._log_tail(left[0])}"
                 )
             if left:
                 time.sleep(_POLL_S)
@@ -360,45 +342,28 @@ class LocalCluster:
         return f"see {path}" + "".join(f"\n  {line}" for line in lines)
 
 
-def _free_ports(replicas: int) -> Iterator[int]:
+def _document(folder: Path) -> dict[str, Any]:
+    """cluster.json; empty if there is none. Raises LocalClusterError."""
+    path = folder / FILE_NAME
     try:
-        return iter(free_ports(len(_BINDS) * replicas, HOST))
-    except NoFreePort as error:
-        raise LocalClusterError(str(error)) from None
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(document, dict):
+        raise _unreadable(path, "no object")
+    return document
 
 
-def _peer(peer: str, pub: str) -> str:
-    """An entry of [peers]: host:port:pub_port."""
-    return f"{peer}:{pub.rpartition(':')[2]}"
+def _entries(folder: Path, role: Role) -> list[LocalReplica]:
+    """The entries of a role. Raises LocalClusterError."""
+    try:
+        found = [LocalReplica(**entry) for entry in _document(folder).get("replicas", ())]
+    except (TypeError, KeyError) as error:
+        raise _unreadable(folder / FILE_NAME, error) from None
+    return [replica for replica in found if replica.role == role.name]
 
 
-def _write(
-    folder: Path, member: int, addresses: Sequence[str], peers: Mapping[int, str], settings: Mapping[str, object]
-) -> LocalReplica:
-    """A replica's file, and its entry of cluster.json. `addresses`: host:port for each of _BINDS."""
-    path, data = folder / f"replica-{member}.toml", folder / f"replica-{member}"
-    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
-    lines = [f"id = {member}", f"data = {_toml(str(data))}"]
-    lines += [f"bind_{name} = {_toml(address)}" for name, address in zip(_BINDS, addresses, strict=True)]
-    lines += [f"{key} = {_toml(value)}" for key, value in settings.items() if key not in tables]
-    for name, table in {"peers": peers, **tables}.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    peer, _, client, feed, web = addresses
-    return LocalReplica(
-        role="bus",
-        id=member,
-        pid=0,
-        started="",
-        config=str(path),
-        peer=f"tcp://{peer}",
-        client=f"tcp://{client}",
-        feed=f"tcp://{feed}",
-        http=f"http://{web}",
-        data=str(data),
-    )
-
-
-def _toml(value: object) -> str:
-    """A number, a bool or a text as TOML; JSON's forms of these are TOML's too."""
-    return json.dumps(value)
+def _unreadable(path: Path, why: object) -> LocalClusterError:
+    return LocalClusterError(f"{path} cannot be read ({why}): `ringcast up` writes it")

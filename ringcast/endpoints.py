@@ -49,7 +49,7 @@ def _from_file(path: Path, role: str) -> Endpoints:
     try:
         named = [replica for replica in document["replicas"] if replica.get("role", "bus") == role]
         addresses = tuple(str(replica["client"]) for replica in sorted(named, key=lambda one: int(one["id"])))
-        cluster = _cluster_id(document["cluster"])
+        cluster = _cluster_id(document.get(f"{role}_cluster", document["cluster"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(reason=f"{path} lacks or garbles {error}; `up` writes this file") from error
     if not addresses:

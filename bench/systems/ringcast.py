@@ -14,7 +14,8 @@ from typing import ClassVar, NamedTuple
 import ringcast.sync
 from bench.errors import ProcessFailed
 from bench.systems import WORKLOADS
-from replicas.local_cluster import LocalCluster, LocalClusterError
+from replicas.local_cluster import LocalCluster
+from replicas.local_files import LocalClusterError
 
 _STATUS_TIMEOUT_S = 1.0
 _HOLDER_TIMEOUT_S = 5.0

@@ -47,6 +47,8 @@ class Overloaded(Refused):
 
     def __init__(self, waiting_bytes: int, limit: int) -> None:
         super().__init__(f"{waiting_bytes} bytes wait for their commit, the limit is {limit}: send again in a moment")
+        self.waiting_bytes = waiting_bytes
+        self.limit = limit
 
 
 class ChangeRefused(Refused):

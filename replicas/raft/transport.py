@@ -5,7 +5,7 @@ missed in milliseconds, and one that is only silent after the election timeout.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from broker.peers import PeerEndpoints, PeerLimits, PeerTransport
 from broker.sockets import ZmqContext
@@ -16,37 +16,40 @@ from replicas.raft.state import Received
 
 
 class RaftTransport:
-    """`replicas.raft.seams.Transport`. Made on the running loop, then the node on it, then `attach`, then `node.start`.
+    """`replicas.raft.seams.Transport`. Made first, then the node on it, then `open` binds, then `node.start`."""
 
-    `endpoint`: where it is bound. Raises AddressRefused.
-    """
-
-    def __init__(
-        self, context: ZmqContext, bind: str, ring: int, member: int, *, limits: PeerLimits | None = None
-    ) -> None:
+    def __init__(self, ring: int, member: int, endpoint_of: Callable[[str], str] = str) -> None:
+        """`endpoint_of`: where a member listens, of its address in the configuration; ValueError: it is not known."""
         self._ring = ring
+        self._member = member
+        self._endpoint_of = endpoint_of
         self._node: RaftNode | None = None
+
+    def open(self, context: ZmqContext, bind: str, node: RaftNode, *, limits: PeerLimits | None = None) -> str:
+        """What arrives from here on is the node's. On the running loop; returns the endpoint. Raises AddressRefused."""
         self._sockets: PeerTransport[Received] = PeerTransport(
             context,
             bind_peer=bind,
             bind_pub=None,
             peers={},
-            codec=RaftCodec(ring, member),
+            codec=RaftCodec(self._ring, self._member),
             on_events=self._arrived,
             on_peer_lost=self._lost,
             on_peer_found=lambda _: None,  # heartbeats find it
             limits=limits,
         )
-        self.endpoint = self._sockets.peer_endpoint
-
-    def attach(self, node: RaftNode) -> None:
-        """What arrives from here on is the node's."""
         self._node = node
+        return self._sockets.peer_endpoint
 
     @property
     def counters(self) -> Counter[str]:
         """Dropped frames by reason, cut peers, sends without a connection."""
         return self._sockets.counters
+
+    @property
+    def connected(self) -> tuple[int, ...]:
+        """The peers whose connection stands."""
+        return self._sockets.connected
 
     def send(self, member: int, envelope: Envelope, message: Message) -> None:
         self._sockets.send(member, encode(envelope, self._ring, message))
@@ -56,12 +59,16 @@ class RaftTransport:
             if member not in addresses:
                 self._sockets.remove(member)
         for member, address in addresses.items():
-            self._sockets.add(member, PeerEndpoints(address))
+            try:
+                self._sockets.add(member, PeerEndpoints(self._endpoint_of(address)))
+            except ValueError:
+                self._sockets.counters["address_unreadable"] += 1
 
     def close(self) -> None:
         """Nothing is sent or received any more."""
-        self._node = None
-        self._sockets.close()
+        if self._node is not None:
+            self._node = None
+            self._sockets.close()
 
     def _arrived(self, events: list[Received]) -> None:
         for received in events:

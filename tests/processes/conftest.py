@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from replicas.local_cluster import LocalCluster
+from replicas.local_files import BUS, PRODUCTS, Role
 
 Start = Callable[..., LocalCluster]
 
@@ -13,12 +14,21 @@ Start = Callable[..., LocalCluster]
 @pytest.fixture
 def start_cluster(tmp_path: Path) -> Iterator[Start]:
     """Start a cluster of `count` replicas and wait until all are ready; keywords are keys of their configuration."""
+    yield from _starting(tmp_path, BUS, {"check_invariants": True})
+
+
+@pytest.fixture
+def start_products(tmp_path: Path) -> Iterator[Start]:
+    """The same for the product store."""
+    yield from _starting(tmp_path, PRODUCTS, {})
+
+
+def _starting(folder: Path, role: Role, common: dict[str, object]) -> Iterator[Start]:
     clusters: list[LocalCluster] = []
 
     def start(count: int = 3, **settings: object) -> LocalCluster:
-        cluster = LocalCluster.create(
-            tmp_path / f"cluster-{len(clusters)}", count, {"check_invariants": True, **settings}
-        )
+        place = folder / f"{role.name}-{len(clusters)}"
+        cluster = LocalCluster.create(place, count, {**common, **settings}, role=role)
         clusters.append(cluster)
         cluster.start()
         cluster.wait_ready()

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from replicas.local_cluster import LocalCluster, LocalReplica
+from replicas.local_cluster import LocalCluster
+from replicas.local_files import LocalReplica
 
 CLONE_NEWNET = 0x40000000
 HOLD = "echo held; exec sleep 300"

@@ -29,7 +29,7 @@ class Replica:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         loop = asyncio.get_running_loop()
         self.store: RaftStore = make(folder / f"data-{member}", loop, member, map_bytes=1 << 24)
-        self.transport = RaftTransport(self.context, peers[member], 0, member)
+        self.transport = RaftTransport(0, member)
         self.node = RaftNode(
             member,
             peers,
@@ -40,7 +40,7 @@ class Replica:
             store=self.store,
             on_failure=self.failures.append,
         )
-        self.transport.attach(self.node)
+        self.transport.open(self.context, peers[member], self.node)
         self.node.start()
 
     def value(self, key: bytes) -> bytes | None:
