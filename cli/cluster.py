@@ -2,8 +2,10 @@
 
 import signal
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +14,9 @@ import typer
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
 from replicas.local_cluster import FILE_NAME, LocalCluster, MemoryLost
-from replicas.local_files import LocalClusterError
+from replicas.local_files import BUS, PRODUCTS, LocalClusterError
+from replicas.raft.errors import RaftosMissing
 
-OnlyOption = Annotated[int | None, typer.Option("--only", metavar="ID", help="This replica alone.")]
 _WATCH_S = 0.5
 
 
@@ -23,6 +25,37 @@ class Durability(Enum):
 
     MAJORITY = "majority"
     MEMORY = "memory"
+
+
+class OnlyRole(Enum):
+    """Whose id --only names."""
+
+    BUS = BUS.name
+    PRODUCTS = PRODUCTS.name
+
+
+OnlyOption = Annotated[int | None, typer.Option("--only", metavar="ID", help="This replica alone.")]
+RoleOption = Annotated[OnlyRole, typer.Option("--role", help="Whose replica --only names.")]
+
+
+@dataclass
+class _Part:
+    """The replicas of one role: those that `up` was asked for, and what it did."""
+
+    cluster: LocalCluster
+    wanted: list[int]
+    started: list[int]
+    before: set[int]
+
+    def ours(self) -> list[int]:
+        """What Ctrl-C ends: what was started here, and what `members add --start` started since."""
+        self.cluster.reload()
+        return [member for member in self.cluster.replicas if member in self.started or member not in self.before]
+
+    @property
+    def has_quorum(self) -> bool:
+        """As far as processes go."""
+        return 2 * len(self.cluster.running()) > len(self.cluster.replicas)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,53 +69,74 @@ def up(
     replicas: Annotated[
         int | None, typer.Option("--replicas", min=1, max=7, help="How many; 3 for a new cluster [default: as it is].")
     ] = None,
+    products: Annotated[
+        int | None,
+        typer.Option(
+            "--products", min=0, max=7, help="Of the product store; 3 for a new cluster, 0: none [default: as it is]."
+        ),
+    ] = None,
     data: DataOption = DEFAULT_FOLDER,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; `down` ends it.")] = False,
     only: OnlyOption = None,
+    role: RoleOption = OnlyRole.BUS,
     durability: Annotated[
         Durability | None,
         typer.Option("--durability", help="Of a new cluster: a publish waits for a majority's disks, or memory."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Start a cluster on this machine, or what of it does not run.
+    """Start a cluster on this machine, or what of it does not run: the bus, and the product store beside it.
 
-    Writes DIR/cluster.json, which every command and client takes. Without --detach it runs until Ctrl-C.
+    Writes DIR/cluster.json, which every command and client takes. Without --detach it runs until Ctrl-C. Without raftos
+    the bus runs alone; one line says how to get it.
     Exit code 3: it runs, but too few replicas remember what they acknowledged; it says what to do.
     """
-    cluster = _open_or_create(data, replicas, durability)
-    wanted = list(cluster.replicas) if only is None else [only]
+    new = not (data / FILE_NAME).exists()
+    bus = _open_or_create(data, replicas, durability)
+    parts = [_part(found, only, role) for found in (bus, _products(data, products, new=new)) if found is not None]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    started = cluster.start(wanted)
-    advice, up_and_said, before = None, False, set(cluster.replicas)
+    for part in parts:
+        part.started = part.cluster.start(part.wanted)
+    advice, up_and_said = None, False
     try:
-        advice = _settle(cluster, wanted)
+        advice = _settle(parts)
         up_and_said = True
-        _show(cluster, started, advice, json)
-        if not detach and started:
-            _watch(cluster, started, before)
+        _show(parts, advice, json)
+        if not detach and any(part.started for part in parts):
+            _watch(parts)
     except BaseException as error:
-        cluster.stop(_ours(cluster, started, before))
+        for part in parts:
+            part.cluster.stop(part.ours())
         if not (up_and_said and isinstance(error, KeyboardInterrupt)):
             raise
     else:
-        cluster.detach()
+        for part in parts:
+            part.cluster.detach()
         if advice is not None:
             raise typer.Exit(UNAVAILABLE)
 
 
-def _settle(cluster: LocalCluster, wanted: list[int]) -> str | None:
+def _part(cluster: LocalCluster, only: int | None, role: OnlyRole) -> _Part:
+    everyone = list(cluster.replicas)
+    wanted = everyone if only is None else [only] if cluster.role.name == role.value else []
+    return _Part(cluster, wanted, [], set(everyone))
+
+
+def _settle(parts: Sequence[_Part]) -> str | None:
     """Wait until it serves, or as far as it can come; what an operator must do, if only an operator can."""
-    if 2 * len(cluster.running()) > len(cluster.replicas):
-        try:
-            cluster.wait_ready(wanted)
-        except MemoryLost as lost:
-            return str(lost)
-    else:
-        cluster.wait_live(wanted)
-        render.note("less than a quorum runs: nothing is ordered until more replicas are started")
-    return None
+    advice = None
+    for part in parts:
+        if part.has_quorum:
+            try:
+                part.cluster.wait_ready(part.wanted)
+            except MemoryLost as lost:
+                advice = str(lost)
+        else:
+            part.cluster.wait_live(part.wanted)
+            what = "ordered" if part.cluster.role is BUS else "sold"
+            render.note(f"less than a quorum runs: nothing is {what} until more replicas are started")
+    return advice
 
 
 def _open_or_create(data: Path, replicas: int | None, durability: Durability | None) -> LocalCluster:
@@ -95,49 +149,68 @@ def _open_or_create(data: Path, replicas: int | None, durability: Durability | N
             f"{data} holds a cluster with durability={cluster.durability}: leave --durability out; to change it, end "
             "the cluster in order and set the key in each replica-*.toml"
         )
-    if replicas is not None and replicas != len(cluster.replicas):
-        raise LocalClusterError(
-            f"{data} holds a cluster of {len(cluster.replicas)} replicas, not {replicas}: leave --replicas out, name "
-            "another folder with --data, or change the running cluster's members: `ringcast members add ID --start`"
-        )
+    _check_count(cluster, replicas, "--replicas", "ringcast members add")
     return cluster
 
 
-def _show(cluster: LocalCluster, started: list[int], advice: str | None, json: bool) -> None:
+def _check_count(cluster: LocalCluster, wanted: int | None, option: str, command: str) -> None:
+    found = len(cluster.replicas)
+    if wanted is not None and wanted != found:
+        raise LocalClusterError(
+            f"{cluster.folder} holds {found} {cluster.role.title}s, not {wanted}: leave {option} out, name another "
+            f"folder with --data, or change the running cluster's members: `{command} ID --start`"
+        )
+
+
+def _products(data: Path, count: int | None, *, new: bool) -> LocalCluster | None:
+    """The product store of the folder, made if it is asked for; None if there is none, or raftos is missing."""
+    cluster = LocalCluster.open(data, PRODUCTS)
+    if not cluster.replicas and not (3 if count is None and new else count):
+        return None
+    if find_spec("raftos") is None:
+        render.error(str(RaftosMissing()))
+        return None
+    if not cluster.replicas:
+        return LocalCluster.create(data, count or 3, role=PRODUCTS)
+    _check_count(cluster, count, "--products", "ringcast products members add")
+    return cluster
+
+
+def _show(parts: Sequence[_Part], advice: str | None, json: bool) -> None:
+    bus = parts[0].cluster
     if json:
-        document = {"cluster": cluster.cluster, "file": str(cluster.path), "started": started, "advice": advice}
-        render.as_json({**document, "replicas": [asdict(replica) for replica in cluster.replicas.values()]})
+        document = {"cluster": bus.cluster, "file": str(bus.path), "advice": advice, "started": parts[0].started}
+        document |= {"products_started": [member for part in parts[1:] for member in part.started]}
+        replicas = [asdict(replica) for part in parts for replica in part.cluster.replicas.values()]
+        render.as_json({**document, "replicas": replicas})
         return
     rows = [
-        (one.id, one.pid if one.running else "-", *map(_address, (one.client, one.feed, one.http)))
-        for one in cluster.replicas.values()
+        (one.role, one.id, one.pid if one.running else "-", *map(_address, (one.client, one.feed, one.http)))
+        for part in parts
+        for one in part.cluster.replicas.values()
     ]
-    render.console().print(render.table(("replica", "pid", "clients", "feed", "health"), rows))
+    render.console().print(render.table(("role", "replica", "pid", "clients", "feed", "health"), rows))
     if advice is not None:
         render.error(f"the replicas run, but nothing is ordered: {advice}")
         return
-    state = "is ready" if 2 * len(cluster.running()) > len(cluster.replicas) else "has no quorum yet"
-    typer.echo(f"\ncluster {cluster.cluster} {state}: {cluster.path}  durability {cluster.durability}")
-    place = "" if cluster.folder == DEFAULT_FOLDER.resolve() else f" --cluster {cluster.folder}"
+    state = "is ready" if all(part.has_quorum for part in parts) else "has no quorum yet"
+    typer.echo(f"\ncluster {bus.cluster} {state}: {bus.path}  durability {bus.durability}")
+    place = "" if bus.folder == DEFAULT_FOLDER.resolve() else f" --cluster {bus.folder}"
     typer.echo(f'try:  ringcast publish orders "42 apples"{place}\n      ringcast subscribe orders{place}')
+    if len(parts) > 1:
+        typer.echo(f"      ringcast products put Lamp --seller ann --category home --price 1999{place}")
 
 
 def _address(endpoint: str) -> str:
     return endpoint.partition("//")[2]
 
 
-def _ours(cluster: LocalCluster, started: list[int], before: set[int]) -> list[int]:
-    """What Ctrl-C ends: what was started here, and what `members add --start` started since."""
-    cluster.reload()
-    return [member for member in cluster.replicas if member in started or member not in before]
-
-
-def _watch(cluster: LocalCluster, started: list[int], before: set[int]) -> None:
+def _watch(parts: Sequence[_Part]) -> None:
     """Until KeyboardInterrupt (Ctrl-C, SIGTERM or SIGHUP), or until the last process ended."""
     render.note("\nCtrl-C ends it")
-    while set(_ours(cluster, started, before)) & set(cluster.running()):
+    while any(set(part.ours()) & set(part.cluster.running()) for part in parts):
         time.sleep(_WATCH_S)
-    raise LocalClusterError(f"every replica ended; see {cluster.folder}/replica-*.log")
+    raise LocalClusterError(f"every replica ended; see {parts[0].cluster.folder}/*.log")
 
 
 @reported
@@ -145,10 +218,22 @@ def down(
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The folder that `up` was given.")] = None,
     cluster: ClusterOption = None,
     only: OnlyOption = None,
+    role: RoleOption = OnlyRole.BUS,
     json: JsonOption = False,
 ) -> None:
     """End a cluster on this machine; its data stays. Only processes that `up` started there are signalled."""
-    _end(LocalCluster.open(_folder_of(data, cluster)), only, json=json)
+    folder = _folder_of(data, cluster)
+    parts = [_part(LocalCluster.open(folder, one), only, role) for one in (PRODUCTS, BUS)]
+    stopped = {part.cluster.role.name: part.cluster.stop(part.wanted) for part in parts}
+    if json:
+        render.as_json({"stopped": stopped[BUS.name], "products_stopped": stopped[PRODUCTS.name]})
+        return
+    for part in parts:
+        if members := stopped[part.cluster.role.name]:
+            title = part.cluster.role.title
+            typer.echo(f"stopped {title} {', '.join(map(str, members))}; the data stays in {part.cluster.folder}")
+    if not any(stopped.values()):
+        typer.echo("nothing was running")
 
 
 def _folder_of(data: Path | None, named: str | None) -> Path:
@@ -159,13 +244,3 @@ def _folder_of(data: Path | None, named: str | None) -> Path:
     if "://" in where:
         raise LocalClusterError(f"down ends processes of this machine, {where} may be others: name a folder (--data)")
     return Path(where).parent if Path(where).is_file() else Path(where)
-
-
-def _end(cluster: LocalCluster, only: int | None, *, json: bool) -> None:
-    stopped = cluster.stop(None if only is None else [only])
-    if json:
-        render.as_json({"stopped": stopped})
-    elif stopped:
-        typer.echo(f"stopped replica {', '.join(map(str, stopped))}; the data stays in {cluster.folder}")
-    else:
-        typer.echo("nothing was running")

@@ -132,14 +132,18 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
     data = tmp_path / "cluster"
     where = ("--data", str(data))
     try:
-        made = document(ringcast("up", "--detach", "--json", "--replicas", "3", *where))
-        assert made["started"] == [1, 2, 3]
+        made = document(ringcast("up", "--detach", "--json", "--replicas", "3", "--products", "1", *where))
+        assert (made["started"], made["products_started"]) == ([1, 2, 3], [1])
         written = json.loads((data / "cluster.json").read_text())
         assert written["cluster"] == made["cluster"] != "0"
         keys = {"role", "id", "pid", "started", "config", "peer", "client", "feed", "http", "data"}
-        assert [set(one) for one in written["replicas"]] == [keys] * 3
-        assert document(ringcast("up", "--detach", "--json", *where))["started"] == []
+        assert [set(one) for one in written["replicas"]] == [keys] * 4
+        assert [one["role"] for one in written["replicas"]] == ["bus"] * 3 + ["products"]
+        assert written["products_cluster"] not in {"0", written["cluster"]}
+        again = document(ringcast("up", "--detach", "--json", *where))
+        assert (again["started"], again["products_started"]) == ([], [])
         ringcast("up", "--detach", "--replicas", "5", *where, code=7)
+        ringcast("up", "--detach", "--products", "3", *where, code=7)
         ringcast("up", "--detach", "--only", "9", *where, code=7)
         file = str(data / "cluster.json")
         assert document(ringcast("down", "--only", "2", "--json", "--cluster", file))["stopped"] == [2]
@@ -147,8 +151,8 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
         assert document(ringcast("up", "--detach", "--only", "2", "--json", *where))["started"] == [2]
         ringcast("health", "--cluster", str(data))
     finally:
-        stopped = document(ringcast("down", "--json", *where))["stopped"]
-    assert stopped == [1, 2, 3]
+        stopped = document(ringcast("down", "--json", *where))
+    assert stopped == {"stopped": [1, 2, 3], "products_stopped": [1]}
     assert "nothing was running" in ringcast("down", *where).stdout
 
 
@@ -178,7 +182,18 @@ def test_simulate(ringcast: Ringcast) -> None:
 
 
 def test_up_in_the_foreground_ends_with_its_signal_and_ends_what_was_added(ringcast: Ringcast, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli", "up", "--replicas", "1", "--data", str(tmp_path / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "up",
+        "--replicas",
+        "1",
+        "--products",
+        "1",
+        "--data",
+        str(tmp_path / "data"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
