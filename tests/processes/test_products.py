@@ -1,11 +1,39 @@
-"""The product store in real processes: what is written through one of them is read through each."""
+"""The product store in real processes: killed, stopped, wiped and ended in order (docs/faults.md 1-7, 16, 18, 54)."""
+
+import asyncio
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
 
 import ringcast
+from replicas.local_cluster import LocalCluster
+from replicas.products_samples import sample_products
+from ringcast.products_rows import Format, Imported, RowWriter, import_rows, read_rows
 from tests.processes.conftest import Start
+from tests.processes.products_load import ProductsLoad, leader_of
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
+
+
+async def _back(cluster: LocalCluster, member: int) -> None:
+    await asyncio.to_thread(cluster.restart, member)
+    await asyncio.to_thread(cluster.wait_ready, [member])
+
+
+async def _holds_what_others_hold(cluster: LocalCluster, item: str) -> None:
+    """Every member has applied the same number of units, by its own word."""
+    async with asyncio.timeout(20):
+        while True:
+            left = set()
+            for replica in cluster.replicas.values():
+                async with ringcast.products(replica.client, timeout=5) as store:
+                    stock = await store.stock(item, consistency="local")
+                    left.add(stock and stock.left)
+            if len(left) == 1:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_put_through_any_replica_is_read_through_each(start_products: Start) -> None:
@@ -19,3 +47,119 @@ async def test_what_is_put_through_any_replica_is_read_through_each(start_produc
             found = await store.get(item)
             assert found is not None
             assert (found.price, found.quantity) == (90, 3)
+
+
+@pytest.mark.parametrize("victim", ["leader", "follower"])
+async def test_a_killed_member_loses_nothing_that_was_acknowledged(start_products: Start, victim: str) -> None:
+    cluster = start_products(3)
+    load = ProductsLoad(cluster)
+    await load.start()
+    await load.more(20)
+    leader = await leader_of(cluster)
+    member = leader if victim == "leader" else leader % 3 + 1
+    await asyncio.to_thread(cluster.kill, member)
+    await load.more(50)
+    await _back(cluster, member)
+    await load.more(20)
+    await load.stop()
+    await _holds_what_others_hold(cluster, "item-0")
+
+
+async def test_a_leader_that_was_stopped_answers_no_stale_read(start_products: Start) -> None:
+    """R14: it wakes up with questions in its queues, while another one leads and has sold since."""
+    cluster = start_products(3)
+    leader = await leader_of(cluster)
+    loop = asyncio.get_running_loop()
+    async with ringcast.products(cluster.replicas[leader].client, timeout=20) as reader:
+        item = await reader.put("Lamp", seller="ann", category="home", price=0, quantity=1)
+        cluster.signal(leader, signal.SIGSTOP)
+        asked = [loop.create_task(reader.get(item)) for _ in range(20)]
+        successor = await leader_of(cluster, but=leader)
+        async with ringcast.products(cluster.replicas[successor].client, timeout=20) as writer:
+            await writer.change_price(item, "ann", 1)
+        asked += [loop.create_task(reader.get(item)) for _ in range(20)]
+        await asyncio.sleep(0)  # they leave for the one that is stopped, unless it was given up by now (after 1 s)
+        cluster.signal(leader, signal.SIGCONT)
+        # Those of before may see either price; what is asked for after the change must see it.
+        for found in (await asyncio.gather(*asked))[20:]:
+            assert found is not None
+            assert found.price == 1
+
+
+async def test_all_are_killed_and_everything_acknowledged_comes_back(start_products: Start) -> None:
+    cluster = start_products(3)
+    load = ProductsLoad(cluster)
+    await load.start()
+    await load.more(30)
+    for member in cluster.replicas:
+        cluster.signal(member, signal.SIGKILL)
+    await asyncio.to_thread(cluster.wait_gone, list(cluster.replicas), 10.0)
+    await asyncio.to_thread(cluster.start)
+    await load.more(30)
+    await load.stop()
+
+
+async def test_a_wiped_member_comes_back_with_everything(start_products: Start) -> None:
+    """V0: as a new disk, by a snapshot, since the log that it lacks is trimmed."""
+    cluster = start_products(3, raft={"log_entries_kept": 10})
+    load = ProductsLoad(cluster)
+    await load.start()
+    member = await leader_of(cluster) % 3 + 1
+    await asyncio.to_thread(cluster.kill, member)
+    shutil.rmtree(cluster.replicas[member].data)
+    await load.more(50)
+    await _back(cluster, member)
+    await load.more(20)
+    await load.stop()
+    await _holds_what_others_hold(cluster, "item-0")
+    async with ringcast.products(cluster.replicas[member].client, timeout=5) as store:
+        log_first = (await store.status())["log_first"]
+        assert isinstance(log_first, int)
+        assert log_first > 10
+
+
+async def test_a_file_is_imported_while_the_leader_is_killed_and_then_again(
+    start_products: Start, tmp_path: Path
+) -> None:
+    cluster = start_products(3)
+    items = list(sample_products(3_000, 7))
+    path = tmp_path / "items.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        RowWriter(file, Format.CSV).write(items)
+    leader = await leader_of(cluster)
+    half = asyncio.Event()
+
+    async with ringcast.products(cluster.path, timeout=20) as store:
+
+        def progress(done: Imported) -> None:
+            if done.rows > len(items) // 3:
+                half.set()
+
+        async def load() -> int:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = read_rows(file, Format.CSV)
+                show = lambda done: half.set() if done.rows > len(items) // 3 else None  # noqa: E731
+                return (await import_rows(store, rows, on_progress=show)).put
+
+        first = asyncio.create_task(load())
+        await half.wait()
+        await asyncio.to_thread(cluster.kill, leader)
+        assert (await first, await load()) == (len(items), 0)
+        assert (await store.status())["items"] == len(items)
+        for put_item in items[:: len(items) // 20]:
+            found = await store.get(put_item.item)
+            assert found is not None
+            assert (found.name, found.price, found.quantity) == (put_item.name, put_item.price, put_item.quantity)
+
+
+async def test_each_member_is_ended_in_order_and_no_change_fails(start_products: Start) -> None:
+    """SIGTERM of the leader hands over; a client's call never fails, nor waits for an election."""
+    cluster = start_products(3)
+    load = ProductsLoad(cluster)
+    await load.start()
+    for _ in range(3):
+        leader = await leader_of(cluster)
+        assert await asyncio.to_thread(cluster.stop, [leader]) == [leader]
+        await load.more(20)
+        await _back(cluster, leader)
+    await load.stop()
