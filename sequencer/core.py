@@ -184,9 +184,11 @@ class Core(Reads):
             if isinstance(message, m.Join):  # it must learn that it is not what it was
                 self.on_join(event.sender, message, event.cluster, event.incarnation)
             return
-        if event.cluster and event.incarnation != peer.incarnation:
-            peer.incarnation, peer.status, peer.join = event.incarnation, None, None
-            self.learn_incarnation(event.sender, event.incarnation)
+        if event.incarnation != peer.incarnation:
+            peer.status = None  # of another run; one that lost its disk is heard as a blank one before it says more
+            if event.cluster:
+                peer.incarnation, peer.join = event.incarnation, None
+                self.learn_incarnation(event.sender, event.incarnation)
         peer.heard_us = self.now_us
         self.sent_in, self.sent_cluster = event.incarnation, event.cluster
         if self.disk_full and not isinstance(message, m.Broadcast | m.Joined | m.NewView):

@@ -170,7 +170,7 @@ def _cloned() -> Joined:
 
 @rule("V0 takes frames of any cluster")
 def test_frames_of_another_cluster_are_dropped(trial: Trial) -> None:
-    """V0: Frames with id 0 are accepted for JOIN, HEARTBEAT and genesis only; a blank member reads any id."""
+    """V0: Frames with id 0 are accepted for JOIN and genesis only; a blank member reads any id."""
     member = trial.running(2)
     with trial.decides():
         for cluster in (0, 5):

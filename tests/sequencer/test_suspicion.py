@@ -3,7 +3,7 @@
 from sequencer.messages import Leave, Prepare, Records
 from sequencer.output import PeerFound, PeerLost
 from sequencer.types import ViewNumber
-from tests.sequencer.builders import ack, log, new_view, prepare, view
+from tests.sequencer.builders import ack, incarnation, join, log, new_view, prepare, view
 from tests.sequencer.harness import bench, matching, running
 
 
@@ -77,3 +77,13 @@ def test_flow_control_is_not_being_stuck() -> None:
         member.wait(50)
     assert not member.running.is_stuck()
     assert not matching(member.sends, Prepare)
+
+
+def test_one_that_comes_back_blank_is_nobodys_quorum() -> None:
+    """V0: what a run said of itself ends with it: a blank one is heard before it says that its disk is lost."""
+    member = running(1)
+    member.step(PeerLost(3))
+    assert member.running.hears_quorum()
+    member.hear(2, join(2), of=incarnation(2, 7), cluster=0)
+    assert not member.running.hears_quorum()
+    assert not member.running.in_quorum()
