@@ -186,7 +186,7 @@ async def _start(where: str, member: int, timeout_s: float) -> None:
         peers = {int(one): (where[0], where[1]) for one, where in found["addresses"].items()}
         local.add(member, {one: peers[one] for one in found["members"] if one in peers})
     local.start([member])
-    await asyncio.to_thread(local.wait_live, [member], timeout_s)
+    await asyncio.to_thread(local.wait_ready, [member], timeout_s)
     local.detach()
     render.note(f"replica {member} runs; its log is {local.log_path(member)}")
 

@@ -28,11 +28,12 @@ async def command(cluster: LocalCluster, *arguments: str, code: int = 0) -> Any:
 
 
 async def enter(cluster: LocalCluster, member: int) -> None:
-    """`members add --start`, as an operator does, with this process as the parent."""
+    """`members add --start`, as an operator does, with this process as the parent: start it, wait, and add it."""
     found = await command(cluster, "list")
     where = {one: (at["peer"], at["pub"]) for one, at in found["addresses"].items() if int(one) in found["members"]}
     cluster.add(member, {int(one): at for one, at in where.items()})
     await asyncio.to_thread(cluster.start, [member])
+    await asyncio.to_thread(cluster.wait_ready, [member])
     assert member in (await command(cluster, "add", str(member)))["ring"]
 
 
