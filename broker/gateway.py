@@ -10,6 +10,7 @@ frame, and connects again (K2).
 """
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
@@ -138,9 +139,11 @@ class Gateway:
         ring: int,
         feed: str,
         limits: GatewayLimits | None = None,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """`observe(seconds)`: from a PUBLISH to its verdict."""
         self.limits = limits or GatewayLimits()
-        self.intake = Intake(self.limits.intake)
+        self.intake = Intake(self.limits.intake, observe)
         self.counters: Counter[str] = Counter()
         self._replica = replica
         self._member = member
@@ -162,6 +165,7 @@ class Gateway:
 
     def delivered(self, applied: Iterable[AppliedBatch], refused: Iterable[RefusedBatch]) -> None:
         """Pass on the verdicts that a connection here waits for, and use the room that they made."""
+        self.intake.now_s = time.monotonic()
         finish, cluster, ring = self.intake.finish, self._replica.cluster(), self._ring
         for client, sequence, first_offset, messages, slot, time_us in applied:
             account = finish(client, sequence)
@@ -205,6 +209,7 @@ class Gateway:
     # ------------------------------------------------------------------ frames in
 
     def _on_frames(self, messages: list[Message]) -> None:
+        self.intake.now_s = time.monotonic()  # the loop's own is that of when it woke
         trouble = self._trouble()
         for parts in messages:
             try:

@@ -6,7 +6,7 @@ connection, so that a client that comes back and resends it waits for the same v
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ringcast.batch import digest
@@ -52,10 +52,11 @@ class Account:
 class Pending:
     """One batch without a verdict. `packed` is let go when it is submitted: the core holds it then."""
 
-    __slots__ = ("account", "header", "packed", "size")
+    __slots__ = ("account", "arrived_s", "header", "packed", "size")
 
-    def __init__(self, account: Account, header: BatchHeader, packed: bytes) -> None:
+    def __init__(self, account: Account, header: BatchHeader, packed: bytes, arrived_s: float) -> None:
         self.account = account
+        self.arrived_s = arrived_s
         self.header = header
         self.packed: bytes | None = packed
         self.size = len(packed)
@@ -68,9 +69,12 @@ class Intake:
     an account's bytes and count are the sums over the batches that point to it.
     """
 
-    def __init__(self, limits: IntakeLimits) -> None:
+    def __init__(self, limits: IntakeLimits, observe: Callable[[float], None] = lambda _: None) -> None:
+        """`observe(seconds)`: how long a batch waited for its verdict, by the clock that `now_s` is set from."""
         self.limits = limits
+        self.now_s = 0.0
         self.bytes = 0
+        self._observe = observe
         self._pending: dict[tuple[bytes, int], Pending] = {}
         self._queued: deque[Pending] = deque()
 
@@ -107,7 +111,7 @@ class Intake:
             return WindowExceeded(outstanding=account.bytes + size, credit=account.credit)
         topic, client, sequence, messages, opened = publish
         header = BatchHeader(topic, client, sequence, messages, opened, DURABILITY_MAJORITY, seal)
-        batch = self._pending[key] = Pending(account, header, packed)
+        batch = self._pending[key] = Pending(account, header, packed, self.now_s)
         self._queued.append(batch)
         self.bytes += size
         account.charge(size, 1)
@@ -141,6 +145,7 @@ class Intake:
         if batch is None:
             return None
         self.bytes -= batch.size
+        self._observe(self.now_s - batch.arrived_s)
         account = batch.account
         account.charge(-batch.size, -1)
         if batch.packed is not None:

@@ -11,7 +11,8 @@ from broker.gateway import Gateway, GatewayLimits
 from broker.intake import IntakeLimits
 from broker.peers import PeerTransport
 from broker.sockets import SocketLimits, bind, open_socket
-from replicas.bus_health import ShellMetrics, readiness
+from replicas.bus_health import ShellMetrics, checks, readiness
+from replicas.clocks import wall_us
 from replicas.config import BusConfig
 from replicas.directory import Addresses
 from replicas.health import HealthServer
@@ -20,7 +21,7 @@ from replicas.links import Links
 from replicas.peer_codec import PeerCodec
 from replicas.recovery import open_store
 from replicas.retention import Retention
-from replicas.shell import INVARIANTS_INTERVAL_S, Shell, wall_us
+from replicas.shell import INVARIANTS_INTERVAL_S, Shell
 from replicas.standing import staying
 from replicas.topics import TopicBounds
 from sequencer.errors import InvariantError
@@ -48,7 +49,9 @@ class BusReplica(ReplicaProcess[BusConfig]):
         shell.transport = self._transport(shell)
         shell.on_configuration = self.links.configured
         shell.on_introduced = self.links.introduced
-        self.health = HealthServer(lambda: readiness(shell), lambda: ShellMetrics(shell))
+        self.health = HealthServer(
+            lambda: readiness(shell), lambda: ShellMetrics(shell), role="bus", checks=lambda: checks(shell)
+        )
         self.http = await self.start_health(self.health, config.bind_http)
         self.retention = Retention(
             config,
@@ -95,7 +98,15 @@ class BusReplica(ReplicaProcess[BusConfig]):
         socket = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=batch_bytes_max + (1 << 20)))
         bound = bind(socket, f"tcp://{config.bind_client}")
         self.client_endpoint = advertised(bound, config.advertise_client)
-        return Gateway(socket, shell, member=config.id, ring=config.ring, feed=self.feed_endpoint, limits=limits)
+        return Gateway(
+            socket,
+            shell,
+            member=config.id,
+            ring=config.ring,
+            feed=self.feed_endpoint,
+            limits=limits,
+            observe=shell.timings.publish.observe,
+        )
 
     def _transport(self, shell: Shell) -> PeerTransport[Any]:
         config = self.config

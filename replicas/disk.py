@@ -52,6 +52,7 @@ class Disk:
 
     `on_persisted(ticket)`: the core's tickets up to this one are durable. `on_full(ticket)` / `on_freed()`: D5.
     `on_failed(error)`: nothing is written any more; the process must end. `journaling`: use the journal.
+    `observe(seconds)`: how long a commit or a flush of the journal took, from either thread.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Disk:
         on_freed: Callable[[], None],
         on_failed: Callable[[Exception], None],
         journaling: bool = False,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.store = store
+        self._observe = observe
         self._journaling = journaling
         self._on_persisted = on_persisted
         self._on_full = on_full
@@ -81,7 +84,7 @@ class Disk:
         self._stopped = False
         self._slow_until = 0.0  # nothing is journaled before
         self.journaled = NO_COUNTS  # for metrics: what went to the journal
-        self._writer = Writer(store, self._durable_in_thread, self._failed_in_thread)
+        self._writer = Writer(store, self._durable_in_thread, self._failed_in_thread, observe=observe)
         self._writer.start()
 
     def submit(self, core_ticket: int, operations: Sequence[Operation]) -> None:
@@ -110,6 +113,7 @@ class Disk:
         if seconds > SLOW_S:
             self._slow_until = started + seconds + SLOW_FOR_S
         self.journaled = self.journaled.plus(1, 1, sum(map(payload_bytes, appends)), seconds)
+        self._observe(seconds)
         self._loop.call_soon(self._tell, core_ticket)
         return True
 

@@ -1,16 +1,18 @@
-"""`/livez /readyz /metrics` over HTTP/1.0, in the replica's own loop.
+"""`/livez /readyz /startupz /metrics` over HTTP/1.0, in the replica's own loop.
 
 Live: the loop turns; it never looks at the quorum, or an orchestrator would kill healthy members of a group that lost
-one. Ready: the member serves now, as its role understands it. Three fixed paths and no request body: an HTTP framework
-would be the largest part of the process.
+one. Started: the data folder is open and every address bound; this server is the last thing that starts. Ready: the
+member serves now, as its role understands it. `?verbose` names each check, one a line, as Kubernetes does. Four fixed
+paths and no request body: an HTTP framework would be the largest part of the process.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -19,30 +21,30 @@ REQUEST_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 64
 
 
-def gauges(labels: Mapping[str, str], values: Mapping[str, tuple[str, float]]) -> Iterable[Metric]:
-    """Families of one value each: name -> (text, value)."""
-    for name, (text, value) in values.items():
-        family = GaugeMetricFamily(f"ringcast_{name}", text, labels=list(labels))
-        family.add_metric(list(labels.values()), value)
-        yield family
-
-
-def events(labels: Mapping[str, str], groups: Mapping[str, Mapping[str, float]]) -> Metric:
-    """The counters of each part."""
-    family = CounterMetricFamily("ringcast_events", "What happened, by part and name", labels=[*labels, "part", "name"])
-    for part, counters in groups.items():
-        for name, value in counters.items():
-            family.add_metric([*labels.values(), part, name], value)
-    return family
+#: A check by name: None if it is well, else why not.
+Checks = Mapping[str, str | None]
 
 
 class HealthServer:
-    """A listener for the three paths. `ready`: the JSON of /readyz, 200 if its `ready` is true. `close()` it."""
+    """A listener for the four paths. `ready`: the JSON of /readyz, 200 if its `ready` is true. `close()` it.
 
-    def __init__(self, ready: Callable[[], Mapping[str, object]], metrics: Callable[[], Collector]) -> None:
+    `checks`: what `?verbose` lists. `role`: for the metric `ringcast_build_info`.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[], Mapping[str, object]],
+        metrics: Callable[[], Collector],
+        *,
+        role: str = "bus",
+        checks: Callable[[], Checks] = dict,
+    ) -> None:
         self._answer_ready = ready
+        self._checks = checks
         self._registry = CollectorRegistry()
         self._registry.register(_Late(metrics))
+        self._registry.register(_Build(role))
+        ProcessCollector(registry=self._registry)
         self._server: asyncio.Server | None = None
         self._connections = 0
 
@@ -74,24 +76,39 @@ class HealthServer:
 
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
+        path, _, query = rest.partition(b" ")[0].partition(b"?")
+        verbose = query.partition(b"=")[0] == b"verbose"
         if method not in {b"GET", b"HEAD"}:
             return _response(405, b"only GET\n")
         body: tuple[int, bytes, str]
         if path == b"/livez":
-            body = (200, b"live\n", "text/plain")
+            body = _verbose(200, "livez", {"loop": None}) if verbose else (200, b"live\n", "text/plain")
+        elif path == b"/startupz":
+            started: Checks = {"data folder": None, "addresses": None}
+            body = _verbose(200, "startupz", started) if verbose else (200, b"started\n", "text/plain")
         elif path == b"/readyz":
-            body = self._ready()
+            body = self._ready(verbose=verbose)
         elif path == b"/metrics":
             body = (200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
         else:
-            body = (404, b"paths: /livez /readyz /metrics\n", "text/plain")
+            body = (404, b"paths: /livez /readyz /startupz (each with ?verbose) /metrics\n", "text/plain")
         status, content, kind = body
         return _response(status, content if method == b"GET" else b"", kind)
 
-    def _ready(self) -> tuple[int, bytes, str]:
+    def _ready(self, *, verbose: bool) -> tuple[int, bytes, str]:
         answer = self._answer_ready()
-        return (200 if answer["ready"] else 503), json.dumps(answer).encode() + b"\n", "application/json"
+        status = 200 if answer["ready"] else 503
+        if verbose:
+            why = None if answer["ready"] else str(answer["why"])
+            return _verbose(status, "readyz", {**self._checks(), "serving": why})
+        return status, json.dumps(answer).encode() + b"\n", "application/json"
+
+
+def _verbose(status: int, name: str, checks: Checks) -> tuple[int, bytes, str]:
+    """`[+]` is well, `[-]` is not, and why."""
+    lines = [f"[+] {check} ok" if why is None else f"[-] {check}: {why}" for check, why in checks.items()]
+    lines.append(f"{name} check {'passed' if status == 200 else 'failed'}")
+    return status, "\n".join(lines).encode() + b"\n", "text/plain; charset=utf-8"
 
 
 class _Late(Collector):
@@ -107,6 +124,18 @@ class _Late(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing at registration: the parts may not be there yet."""
         return ()
+
+
+class _Build(Collector):
+    """Which program this is, as a metric that is always 1."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily("ringcast_build_info", "always 1", labels=["version", "role"])
+        family.add_metric([version("ringcast"), self._role], 1)
+        yield family
 
 
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

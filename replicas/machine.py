@@ -60,7 +60,10 @@ class Machine:
         """The receipts; a repeated batch gets the slot and time of the first (K1), looked up only if someone waits."""
         found: list[AppliedBatch] = []
         for client, sequence, first, messages, slot, time_us, repeated in delivery.receipts:
-            origin = self.queries.origin(first) if repeated and gateway.waits_for(client, sequence) else None
+            origin = None
+            if repeated:
+                gateway.counters["deduplicated"] += 1
+                origin = self.queries.origin(first) if gateway.waits_for(client, sequence) else None
             found.append((client, sequence, first, messages, *(origin or (slot, time_us))))
         return found
 

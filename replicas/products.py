@@ -13,7 +13,7 @@ from replicas.health import HealthServer
 from replicas.hosting import DISK, HALTED, REMOVED, ReplicaProcess, host
 from replicas.products_config import MemberAddress, ProductsConfig
 from replicas.products_gateway import ProductGateway
-from replicas.products_health import ProductMetrics, readiness
+from replicas.products_health import ProductMetrics, ProductTimings, checks, readiness
 from replicas.products_member import ProductMember
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.errors import RaftError, SettingRefused
@@ -40,6 +40,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
     def __init__(self, config: ProductsConfig) -> None:
         super().__init__(config, role="products")
         self._loop = asyncio.get_running_loop()
+        self._timings = ProductTimings()
         self._loop.set_exception_handler(self._raised)
 
     async def start(self) -> None:
@@ -53,11 +54,14 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         self.member = ProductMember(self.node, self.store, lambda: len(self.transport.connected))
         router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=_FRAME_BYTES_MAX))
         client = bind(router, f"tcp://{config.bind_client}")
-        self.gateway = ProductGateway(router, self.member, replica=config.id)
+        self.gateway = ProductGateway(router, self.member, replica=config.id, observe=self._timings.change.observe)
         self.health = HealthServer(
-            lambda: readiness(self.member), lambda: ProductMetrics(self.member, self.gateway, self._counters)
+            lambda: readiness(self.member),
+            lambda: ProductMetrics(self.member, self.gateway, self._timings, self._counters),
+            role="products",
+            checks=lambda: checks(self.member),
         )
-        http = await self.start_health(self.health, config.bind_http)
+        self.http = await self.start_health(self.health, config.bind_http)
         status = self.node.status()
         self.node.start()
         self.background(self._review())
@@ -71,7 +75,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
             applied=status.applied,
             last=status.last,
             client=client,
-            http=http,
+            http=self.http,
         )
 
     def _open(self, raft: RaftConfiguration) -> RaftNode:
@@ -84,7 +88,9 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
 
     def _node(self, raft: RaftConfiguration) -> RaftNode:
         config = self.config
-        self.store = RaftStore(config.data, config.id, TABLES, ProductMachine, self._loop)
+        self.store = RaftStore(
+            config.data, config.id, TABLES, ProductMachine, self._loop, observe=self._timings.sync.observe
+        )
         return RaftNode(
             config.id,
             {member: str(address) for member, address in config.peers.items()},

@@ -113,7 +113,10 @@ class ProductGateway(ProductFront):
         replica: int,
         limits: ProductLimits | None = None,
         clock_us: Callable[[], int] = wall_clock_us,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """`observe(seconds)`: from proposing an entry until its outcome."""
+        self.observe = observe
         self.bytes = 0
         self._proposer = proposer
         self._clock_us = clock_us
@@ -189,6 +192,7 @@ class ProductGateway(ProductFront):
     def _propose(self) -> None:
         """All that came in this wake, in as few entries as the limits allow."""
         changes, self._changes = self._changes, []
+        now_s = self._loop.time()
         while changes:
             size = count = 0
             for change in changes[:REQUESTS_MAX]:
@@ -200,6 +204,7 @@ class ProductGateway(ProductFront):
             self.counters["entries"] += 1
             result = self._proposer.propose(encode_entry(self._clock_us(), [one.request for one in taken]))
             result.add_done_callback(partial(self._on_result, taken))
+            result.add_done_callback(lambda _: self.observe(self._loop.time() - now_s))
 
     def _on_result(self, changes: list[_Change], result: "asyncio.Future[bytes]") -> None:
         outcomes: Sequence[bytes] = ()

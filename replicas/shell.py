@@ -5,7 +5,6 @@ before timers that are due (V1), the output's instructions in its own order, and
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random, SystemRandom
@@ -15,6 +14,7 @@ import structlog
 from broker.feed import Feed
 from broker.gateway import Gateway, Reply, Standing
 from broker.peers import PeerTransport
+from replicas.clocks import now_us, wall_us
 from replicas.config import BusConfig
 from replicas.directory import Addresses, Directory, Introduced
 from replicas.disk import Disk, operation_of
@@ -25,6 +25,7 @@ from replicas.reads import Reads
 from replicas.recovery import Opened, open_store
 from replicas.serving import Served, Serving
 from replicas.standing import state_of, status_of, trouble_of
+from replicas.timings import Timings
 from replicas.topics import TopicBounds, Topics
 from ringcast.errors import NotReady, RingcastError
 from ringcast.strict import Plain
@@ -48,16 +49,6 @@ INVARIANTS_INTERVAL_S = 1.0
 QUIET_FACTS = frozenset({"rule", "token_dropped", "nack_over_budget", "frame_refused", "joiner_due"})
 
 
-def now_us() -> int:
-    """The monotonic clock in microseconds."""
-    return time.monotonic_ns() // 1_000
-
-
-def wall_us() -> int:
-    """The wall clock in microseconds since 1970; for users and retention only."""
-    return time.time_ns() // 1_000
-
-
 class Shell:
     """One member of one ring in this process. Made and used on the loop; `on_stop(code, reason)` ends the process."""
 
@@ -67,6 +58,7 @@ class Shell:
         self.bounds = TopicBounds()
         self.log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
         self.counters: Counter[str] = Counter()
+        self.timings = Timings()
         self._on_stop = on_stop
         self._loop = asyncio.get_running_loop()
         self._random = Random(SystemRandom().getrandbits(128))
@@ -102,6 +94,7 @@ class Shell:
             on_freed=self._disk_freed,
             on_failed=self._disk_failed,
             journaling=self.config.durability == "majority",
+            observe=self.timings.sync.observe,
         )
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
@@ -140,6 +133,7 @@ class Shell:
                 self.on_introduced(event)
                 continue
             message = event.message
+            self.timings.receives(message)
             if isinstance(message, SnapshotChunk):
                 try:
                     check_chunk(message.snapshot, message.index, message.data)
@@ -200,8 +194,9 @@ class Shell:
         self.counters["steps"] += 1
         for send in output.sends:  # none of them depends on what this step persists (D4), and a peer may sync meanwhile
             self._send(send)
+            self.timings.sends(send.message, now)
         if output.persists:
-            self._persist(output)
+            self._persist(output, now)
         for serve in output.serves:
             self.serving.serve(serve)
         if output.delivers:
@@ -236,9 +231,10 @@ class Shell:
 
     # ------------------------------------------------------------------ instructions out
 
-    def _persist(self, output: o.Output) -> None:
+    def _persist(self, output: o.Output, now: int) -> None:
         operations: list[Operation] = []
         for persist in output.persists:
+            self.timings.persisted(persist, now)
             if isinstance(persist, o.TrimLog):
                 operations += self.machine.queries.trim(persist.first)
             operations.append(operation_of(persist))
@@ -308,6 +304,7 @@ class Shell:
     def _deliver(self, output: o.Output) -> None:
         self.counters["slots"] += len(output.delivers)
         self.counters["messages"] += self.machine.deliver(output.delivers, self.gateway, self.feed)
+        self.timings.delivered(output.delivers, now_us(), wall_us())
 
     def _tell(self, fact: o.Fact) -> None:
         self.counters[f"fact_{fact.name}"] += 1

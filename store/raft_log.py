@@ -50,7 +50,8 @@ class StateMachine(Protocol):
 class RaftStore:
     """`member`'s data folder `path`; `tables` are the state machine's, all of them travel in snapshots.
 
-    `replicas.raft.seams.Store` says what the methods promise. Callbacks come on `loop`.
+    `replicas.raft.seams.Store` says what the methods promise. Callbacks come on `loop`; but
+    `observe(seconds)` hears of each synced commit in the writer's thread.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RaftStore:
         *,
         map_bytes: int = MAP_BYTES_START,
         chunk_bytes: int = CHUNK_BYTES,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.path = path
         self.member = member
@@ -77,7 +79,9 @@ class RaftStore:
         self._machine: StateMachine | None = None
         self._marks = EMPTY_MARKS
         self._observer: Observer | None = None
-        self._writer = Writer(self, self._durable, self._failed, size_bytes=lambda write: write.size_bytes)
+        self._writer = Writer(
+            self, self._durable, self._failed, size_bytes=lambda write: write.size_bytes, observe=observe
+        )
 
     # -------------------------------------------------------------- start and stop
 

@@ -73,8 +73,10 @@ class Writer:
         group_bytes_max: int = GROUP_BYTES_MAX,
         backlog_bytes_max: int = BACKLOG_BYTES_MAX,
         size_bytes: Callable[[Any], int] = payload_bytes,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`size_bytes`: about what an operation adds to a transaction."""
+        """`size_bytes`: about what an operation adds to a transaction. `observe(seconds)`: called after a commit."""
+        self._observe = observe
         self._size_bytes = size_bytes
         self._store = store
         self._on_durable = on_durable
@@ -163,7 +165,10 @@ class Writer:
                     self._failure = str(error) if isinstance(error, StoreError) else repr(error)
                 self._on_failure(error)
                 return
-            self._done(group, bool(operations), time.monotonic() - started)
+            seconds = time.monotonic() - started
+            if operations:
+                self._observe(seconds)
+            self._done(group, bool(operations), seconds)
             self._on_durable(group[-1].ticket)
 
     def _next_group(self) -> list[_Entry] | None:

@@ -49,6 +49,7 @@ class Candidate(Role, library.Candidate):
     def elect(self) -> None:
         """Raise the term; R3: nobody hears of it before it is durable, with the vote for itself."""
         state = self.state
+        state.counters["elections"] += 1
         self.pre_vote = False
         self.votes = set()
         self.election_timer.start_in(state.random.uniform(*state.config.election_interval))

@@ -178,6 +178,7 @@ class State(library.State):
 
     def to_leader(self) -> None:
         self.leader = self.id
+        self.counters["led"] += 1
         self._change_state(self.leader_class)
         self.config.on_leader()
 

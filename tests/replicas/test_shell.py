@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from replicas import clocks
 from replicas import shell as shells
 from replicas.config import BusConfig, PeerAddress
 from replicas.recovery import open_store
@@ -129,7 +130,7 @@ async def test_rows_become_durable_by_themselves(opener: Opener, shell: Shell) -
 
 async def test_a_woken_process_takes_its_input_before_its_timers(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """V1: what waits in the sockets is stepped first."""
-    clock = shells.now_us
+    clock = clocks.now_us
     steps: list[tuple[int, list[Any]]] = []
     step = shell.core.step
 
@@ -156,7 +157,7 @@ async def test_a_view_change_turns_no_client_away(shell: Shell, monkeypatch: pyt
     monkeypatch.setattr(shells, "trouble_of", lambda *_, **__: NotReady(replica=1, state="catching up"))
     assert shell.unready() is not None
     assert shell.trouble() is None
-    clock = shells.now_us
+    clock = clocks.now_us
     with monkeypatch.context() as later:
         later.setattr(shells, "now_us", lambda: clock() + shells.VIEW_CHANGE_US)
         assert shell.trouble() is not None
@@ -225,7 +226,7 @@ async def test_snapshots_and_retention(opener: Opener) -> None:
         busy=lambda: False,
         flush=shell.flush_rows,
         feed_event=shell.feed_event,
-        wall_us=shells.wall_us,
+        wall_us=clocks.wall_us,
     )
     await retention.check()
     assert shell.store.snapshots() == ()

@@ -1,0 +1,75 @@
+"""A replica of each role, alone in this process, with its real sockets and its HTTP server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from replicas.bus import BusReplica
+from replicas.config import BusConfig, PeerAddress
+from replicas.hosting import ReplicaProcess
+from replicas.products import ProductsReplica
+from replicas.products_config import MemberAddress, ProductsConfig
+
+ANY = "127.0.0.1:*"
+#: Nobody connects to the only member.
+UNUSED = ("127.0.0.1", 1, 2)
+
+
+def bus(folder: Path) -> BusReplica:
+    """A ring of one."""
+    binds: dict[str, Any] = {f"bind_{name}": ANY for name in ("peer", "pub", "client", "feed", "http")}
+    return BusReplica(BusConfig(id=1, data=folder, peers={1: PeerAddress(*UNUSED)}, **binds))
+
+
+def products(folder: Path) -> ProductsReplica:
+    """A Raft group of one."""
+    binds: dict[str, Any] = {f"bind_{name}": ANY for name in ("peer", "client", "http")}
+    return ProductsReplica(ProductsConfig(id=1, data=folder, peers={1: MemberAddress(*UNUSED)}, **binds))
+
+
+ROLES: dict[str, Callable[[Path], ReplicaProcess[Any]]] = {"bus": bus, "products": products}
+
+
+@asynccontextmanager
+async def running(role: str, folder: Path) -> AsyncIterator[Any]:
+    """Started, and closed at the end."""
+    replica = ROLES[role](folder)
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        replica.close()
+
+
+async def get(address: str, path: str) -> tuple[int, str]:
+    """The status and the body of a GET, in this loop."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        return int(head.split()[1]), body
+    finally:
+        writer.close()
+
+
+async def ready(address: str) -> str:
+    """The body of /readyz once it says yes."""
+    async with asyncio.timeout(20):
+        while True:
+            status, body = await get(address, "/readyz")
+            if status == 200:
+                return body
+            await asyncio.sleep(0.01)
+
+
+async def metric_names(role: str, folder: Path) -> set[str]:
+    """Names of everything that a replica of the role exports, as Prometheus stores it."""
+    async with running(role, folder) as replica:
+        await ready(replica.http)
+        _, text = await get(replica.http, "/metrics")
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    series = {line.split()[0].partition("{")[0] for line in text.splitlines() if line and not line.startswith("#")}
+    return {name for name in names | series if not name.endswith("_created")}
