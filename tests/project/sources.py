@@ -21,7 +21,7 @@ def python_files(*folders: str) -> Iterator[Path]:
 def text_files() -> Iterator[Path]:
     """Every text file that the project ships or keeps: those of its folders and those at its top."""
     for path in sorted(ROOT.iterdir()):
-        if path.is_file() and path.suffix in TEXT:
+        if path.is_file() and path.suffix in TEXT and path.name != ".git":  # a file in a worktree, and git's own
             yield path
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
