@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, cluster, cursors, demo, members, products, recover, serve, simulate, status, topics
+from cli import (
+    bench,
+    cluster,
+    cursors,
+    demo,
+    members,
+    products,
+    products_admin,
+    products_members,
+    recover,
+    serve,
+    simulate,
+    status,
+    topics,
+)
 from cli.common import ClusterOption, JsonOption, use_cluster
 from cli.render import as_json
 
@@ -15,7 +29,21 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (cluster, members, topics, cursors, status, recover, demo, products, serve, simulate, bench):
+for module in (
+    cluster,
+    members,
+    topics,
+    cursors,
+    status,
+    recover,
+    demo,
+    products,
+    products_admin,
+    products_members,
+    serve,
+    simulate,
+    bench,
+):
     module.register(app)
 
 

@@ -19,6 +19,7 @@ import ringcast
 from cli import render
 from replicas.local_files import LocalClusterError
 from replicas.settings import ConfigError
+from store.errors import BackupDamaged, ForeignBackup, StoreError
 
 OK, NO, USAGE, UNAVAILABLE, REFUSED, UNKNOWN, PROTOCOL, LOCAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
@@ -69,6 +70,8 @@ def code_of(error: BaseException) -> int:
     table: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], int], ...] = (
         (ConfigError, USAGE),
         (LocalClusterError, LOCAL),
+        ((BackupDamaged, ForeignBackup), REFUSED),
+        (StoreError, LOCAL),
         (ringcast.Unavailable, UNAVAILABLE),
         ((ringcast.PublishUnknown, ringcast.OutcomeUnknown), UNKNOWN),
         (ringcast.Refused, REFUSED),
@@ -84,7 +87,7 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     def run(*arguments: P.args, **options: P.kwargs) -> R:
         try:
             return function(*arguments, **options)
-        except (ringcast.RingcastError, LocalClusterError, ConfigError) as error:
+        except (ringcast.RingcastError, LocalClusterError, ConfigError, StoreError) as error:
             render.error(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:

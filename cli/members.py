@@ -10,7 +10,7 @@ import ringcast
 from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from replicas.local_cluster import FILE_NAME, LocalCluster
-from replicas.local_files import LocalClusterError
+from replicas.local_files import BUS, LocalClusterError, Role
 from replicas.members import CHANGE, LIST
 
 POLL_S = 0.1
@@ -83,11 +83,7 @@ def remove(
     """
     where = cluster_of(cluster)
     found = run(_change(where, member, timeout, adds=False))
-    local = _local(where)
-    if local is not None and member in local.replicas:
-        local.wait_gone([member], ENDS_WITHIN_S)
-        local.stop([member])  # it hangs, if it has not ended by itself
-        local.forget(member)
+    take_away(local_cluster(where), member)
     text = f"member {member} was removed" if found["changed"] else f"{member} is no member"
     _report(found, f"{text}: {_members(found)}", json)
 
@@ -167,15 +163,23 @@ def _progress(found: dict[str, Any], member: int) -> str:
 # ------------------------------------------------------------------ a cluster of this machine
 
 
-def _local(where: str) -> LocalCluster | None:
+def local_cluster(where: str, role: Role = BUS) -> LocalCluster | None:
     """The cluster that `up` made here, if this is one."""
     folder = Path(where).parent if Path(where).is_file() else Path(where)
-    return LocalCluster.open(folder) if "://" not in where and (folder / FILE_NAME).exists() else None
+    return LocalCluster.open(folder, role) if "://" not in where and (folder / FILE_NAME).exists() else None
+
+
+def take_away(local: LocalCluster | None, member: int) -> None:
+    """A member that was removed: its process ends by itself, its files stay."""
+    if local is not None and member in local.replicas:
+        local.wait_gone([member], ENDS_WITHIN_S)
+        local.stop([member])  # it hangs, if it has not ended by itself
+        local.forget(member)
 
 
 async def _start(where: str, member: int, timeout_s: float) -> None:
     """Configure and start the new process; the members hear of it from itself."""
-    local = _local(where)
+    local = local_cluster(where)
     if local is None:
         raise LocalClusterError(f"{where} is no cluster of this machine: start `ringcast serve bus` where it is to run")
     async with ringcast.connect(where, timeout=timeout_s) as bus:

@@ -1,4 +1,4 @@
-"""`ringcast products put|get|search|price|remove|import|export|sample|status`."""
+"""`ringcast products put|get|search|price|remove|import|export|sample`; what operators need is in products_admin.py."""
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -265,14 +265,3 @@ def sample(
 
     with _opened(file, "w") as target:
         RowWriter(target, kind or format_of(file)).write(sample_products(count, seed))
-
-
-@products_app.command("status")
-@reported
-def status(cluster: ClusterOption = None, timeout: TimeoutOption = 10.0, json: JsonOption = False) -> None:
-    """What the replica that answers says about itself and its group."""
-    found = _on(cluster, timeout, lambda store: store.status())
-    if json:
-        render.as_json(found)
-    else:
-        render.console().print(render.table(("", "value"), sorted(found.items())))

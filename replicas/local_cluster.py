@@ -307,11 +307,14 @@ class LocalCluster:
         answer = self._ask(member, "/readyz")
         if answer is None or not answer.get("ready"):
             return False
-        cluster = str(answer.get("cluster", "0"))
+        self.adopt(str(answer.get("cluster", "0")))
+        return True
+
+    def adopt(self, cluster: str) -> None:
+        """This is the group's id, in hex."""
         if cluster != self.cluster:
             with self._edited():
                 self.cluster = cluster
-        return True
 
     def waits_to_be_added(self, member: int) -> bool:
         """Does it run, outside the members (V12)? Then only `members add` makes it ready."""

@@ -18,6 +18,7 @@ import zmq
 from replicas.products_front import Connection, ProductFront, ProductLimits, Standing
 from ringcast import wire
 from ringcast.errors import NotReady, Overloaded, Refused, RingcastError, TooLarge
+from ringcast.products_admin import Instruction
 from ringcast.products_limits import PAGE_MAX
 from ringcast.products_operations import (
     BySeller,
@@ -62,6 +63,9 @@ class Proposer(Protocol):
     def read_index(self) -> "asyncio.Future[int]":
         """Done when all that anybody was answered before this call is applied here. Fails with Unavailable."""
 
+    def administer(self, instruction: Instruction) -> "asyncio.Future[Any]":
+        """Carry an operator's instruction out; the future has its answer, a plain value. Fails with RingcastError."""
+
     def view(self) -> AbstractContextManager[ProductView]:
         """One consistent read."""
 
@@ -82,8 +86,13 @@ class _Reading(NamedTuple):
 
     connection: Connection
     request: int
-    questions: tuple[Question | RingcastError, ...]
+    questions: tuple[Question | Instruction | RingcastError, ...]
     size: int
+
+    @property
+    def instruction(self) -> Instruction | None:
+        """The one that it holds."""
+        return next((one for one in self.questions if isinstance(one, Instruction)), None)
 
     @property
     def rows(self) -> int:
@@ -244,6 +253,8 @@ class ProductGateway(ProductFront):
         error: RingcastError | None
         if reading.rows > PAGE_MAX:
             error = TooLarge(what="the pages of one frame", size=reading.rows, limit=PAGE_MAX, unit="entries")
+        elif reading.instruction is not None and len(reading.questions) > 1:
+            error = Refused(reason="an instruction travels alone: send each in a frame of its own")
         else:
             error = (trouble if ask.consistency == wire.LINEARIZABLE else None) or self._overload(connection, size)
         if error is not None:
@@ -273,15 +284,22 @@ class ProductGateway(ProductFront):
         """Short ones here, in one transaction; long ones in the reader's thread, each in its own."""
         if self._closed:
             return
-        if short := [one for one in readings if not one.rows]:
+        if short := [one for one in readings if not one.rows and one.instruction is None]:
             self._found(short, self._look_up(short))
         for one in readings:
-            if one.rows:
+            if (instruction := one.instruction) is not None:
+                self._proposer.administer(instruction).add_done_callback(partial(self._on_administered, one))
+            elif one.rows:
                 work = self._loop.run_in_executor(self._reader, self._look_up, [one])
                 work.add_done_callback(partial(self._on_long, one))
 
     def _on_long(self, reading: _Reading, answers: "asyncio.Future[_Answers]") -> None:
         self._found([reading], self._error_of(answers) or answers.result())
+
+    def _on_administered(self, reading: _Reading, done: "asyncio.Future[Any]") -> None:
+        self.counters["instructions"] += 1
+        error, applied = self._error_of(done), self._standing().applied
+        self._found([reading], error or [(applied, encode_outcome([encode_outcome(done.result())]))])
 
     def _look_up(self, readings: Sequence[_Reading]) -> _Answers:
         """Any thread."""
@@ -296,7 +314,7 @@ class ProductGateway(ProductFront):
         except StoreError as error:
             return NotReady(replica=self._replica, state=f"in trouble: {error}")
 
-    def _outcome(self, view: ProductView, question: Question | RingcastError, now_us: int) -> bytes:
+    def _outcome(self, view: ProductView, question: Question | Instruction | RingcastError, now_us: int) -> bytes:
         if isinstance(question, RingcastError):
             return encode_error(question)
         try:
@@ -304,7 +322,7 @@ class ProductGateway(ProductFront):
         except RingcastError as error:
             return encode_error(error)
 
-    def _value(self, view: ProductView, question: Question, now_us: int) -> Any:
+    def _value(self, view: ProductView, question: Question | Instruction, now_us: int) -> Any:
         match question:
             case Get(item):
                 return view.get(item)
@@ -333,7 +351,7 @@ class ProductGateway(ProductFront):
                 self._send(connection, Found(request, *answers[number]))
 
 
-def _question(data: bytes) -> Question | RingcastError:
+def _question(data: bytes) -> Question | Instruction | RingcastError:
     try:
         return decode_question(data)
     except RingcastError as error:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from replicas.products_admin import ProductAdmin
 from replicas.products_config import MemberAddress
 from replicas.products_front import Standing
 from replicas.raft import errors
 from replicas.raft.node import RaftNode
 from ringcast import wire
-from ringcast.errors import NotInQuorum, NotLeader, NotReady, Overloaded, Refused, RingcastError
+from ringcast.errors import ChangeRefused, NotInQuorum, NotLeader, NotReady, Overloaded, Refused, RingcastError
+from ringcast.products_admin import Instruction
 from ringcast.strict import Plain
 from sequencer.quorum import majority
 from store.products.machine import ProductMachine
@@ -27,6 +29,7 @@ class ProductMember:
         self.store = store
         self._connected = connected
         self._loop = asyncio.get_running_loop()
+        self._admin = ProductAdmin(self)
 
     # -------------------------------------------------------------- where it stands
 
@@ -81,12 +84,13 @@ class ProductMember:
     # -------------------------------------------------------------- proposing and reading
 
     def propose(self, entry: bytes) -> "asyncio.Future[bytes]":
-        return self._translated(self.node.propose(entry))
+        return self.translated(self.node.propose(entry))
 
     def read_index(self) -> "asyncio.Future[int]":
-        return self._translated(self.node.read())
+        return self.translated(self.node.read())
 
-    def _translated(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+    def translated(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+        """The same future with errors in the client's words."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(partial(self._pass_on, answer))
         return answer
@@ -110,6 +114,9 @@ class ProductMember:
                 return Overloaded(
                     what="what waits for its commit", size=error.waiting_bytes, limit=error.limit, unit="bytes"
                 )
+            case errors.ChangeRefused():
+                what = "the change of members"
+                return ChangeRefused(change=what, why=error.why, next=error.advice, passes=error.passes)
             case errors.Refused() | errors.TransferFailed():
                 return Refused(reason=str(error))
         return error
@@ -120,6 +127,9 @@ class ProductMember:
         assert isinstance(machine, ProductMachine)
         with self.store.reading() as transaction:
             yield machine.view(transaction)
+
+    def administer(self, instruction: Instruction) -> "asyncio.Future[Any]":
+        return self._admin.carry_out(instruction)
 
     # -------------------------------------------------------------- what there is to know
 
@@ -139,6 +149,12 @@ class ProductMember:
             "lag": max(0, found.commit - found.visible),
             "log_first": found.base + 1,
             "log_bytes": self.store.log_bytes(),
+            "snapshot": self._snapshot(),
             "followers": {str(member): match for member, match in found.followers.items()},
             "disk_full": found.full,
         }
+
+    def _snapshot(self) -> Plain:
+        """The newest file, made for a follower that lags or by an operator; the tables themselves are always newer."""
+        made = next(iter(self.store.snapshots()), None)
+        return None if made is None else {"name": made.name, "index": made.slot, "bytes": made.size_bytes}

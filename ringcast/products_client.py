@@ -12,6 +12,7 @@ import zmq
 from ringcast import wire
 from ringcast.endpoints import Cluster, find
 from ringcast.errors import Closed
+from ringcast.products_admin import Instruction
 from ringcast.products_limits import KEYWORDS_MAX, LINES_MAX, PAGE_MAX, illegal
 from ringcast.products_operations import (
     BySeller,
@@ -128,7 +129,7 @@ class ProductStore:
         return await session.change(what, packed, self._timeout_s if timeout is None else timeout)
 
     async def _ask(
-        self, question: Question, consistency: Consistency, timeout: float | None, *, alone: bool = False
+        self, question: Question | Instruction, consistency: Consistency, timeout: float | None, *, alone: bool = False
     ) -> Any:
         session, packed = self._live, encode_operation(question)
         if consistency not in _CONSISTENCY:
@@ -276,10 +277,25 @@ class ProductStore:
 
     # ---- the replica
 
-    async def status(self, *, timeout: float | None = None) -> dict[str, Plain]:
-        """What the replica we are connected to says about itself and its group, at once and without a quorum."""
-        found: dict[str, Plain] = _checked(mapping(plain, 64), await self._ask(StatusOf(), "local", timeout))
+    async def status(self, *, consistency: Consistency = "local", timeout: float | None = None) -> dict[str, Plain]:
+        """What the replica we are connected to says about itself and its group, at once and without a quorum.
+
+        "linearizable": what the leader says, once a quorum has confirmed that it leads.
+        """
+        value = await self._ask(StatusOf(), consistency, timeout)
+        found: dict[str, Plain] = _checked(mapping(plain, 64), value)
         return found
+
+    async def instruct(
+        self, instruction: Instruction, *, consistency: Consistency = "linearizable", timeout: float | None = None
+    ) -> Plain:
+        """Have an operator's instruction carried out (products_admin.py has each one's answer and errors).
+
+        "linearizable": by the leader, after a round to a quorum; "local": by the replica we are connected to.
+        """
+        value = await self._ask(instruction, consistency, timeout, alone=True)
+        plain("the answer", value)
+        return value  # type: ignore[no-any-return]
 
 
 def _checked(check: Check, value: T) -> T:

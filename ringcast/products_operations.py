@@ -1,8 +1,9 @@
 """What a client can ask of the product store, and what it answers: as values, and as msgpack bytes.
 
-An *operation* changes the store and travels through the replicated log; a *question* reads. Both are arrays
-`[kind, ...fields]`. An answer is an *outcome*: `["", value]`, or `[error code, details]`. Requests, log entries and
-their results hold them as byte strings, so that nobody on the way has to look inside.
+An *operation* changes the store and travels through the replicated log; a *question* reads, and an operator's
+*instruction* (products_admin.py) is asked like one. All are arrays `[kind, ...fields]`. An answer is an *outcome*:
+`["", value]`, or `[error code, details]`. Requests, log entries and their results hold them as byte strings, so that
+nobody on the way has to look inside.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ringcast import products_limits as limits
 from ringcast.errors import BadFrame, RingcastError, from_wire
+from ringcast.products_admin import INSTRUCTIONS, Instruction
 from ringcast.products_limits import Limit
 from ringcast.strict import Plain, bad, dumps, loads, mapping, scalar, text
 
@@ -144,7 +146,7 @@ Question: TypeAlias = Get | StockOf | BySeller | Search | ReservationOf | Due | 
 _ID = limits.identifier
 _PUT = (_ID, _ID, limits.name, limits.category, limits.keywords, limits.condition, limits.price, limits.quantity)
 #: Kind on the wire -> (class, the limit of each field). Numbers are given once and never used again.
-_KINDS: dict[int, tuple[type[Operation | Question], tuple[Limit, ...]]] = {
+_KINDS: dict[int, tuple[type[Operation | Question | Instruction], tuple[Limit, ...]]] = {
     1: (Put, _PUT),
     2: (ChangePrice, (_ID, _ID, limits.price)),
     3: (ChangeQuantity, (_ID, _ID, limits.change)),
@@ -161,12 +163,13 @@ _KINDS: dict[int, tuple[type[Operation | Question], tuple[Limit, ...]]] = {
     37: (Due, (limits.page,)),
     38: (StatusOf, ()),
     39: (Items, (limits.cursor, limits.page)),
+    **INSTRUCTIONS,
 }
 _FIRST_QUESTION = 32
 _NUMBERS = {kind: number for number, (kind, _) in _KINDS.items()}
 
 
-def encode_operation(operation: Operation | Question) -> bytes:
+def encode_operation(operation: Operation | Question | Instruction) -> bytes:
     """Checked and packed. Raises IllegalValue: this is where the client validates."""
     number = _NUMBERS[type(operation)]
     _check(operation, _KINDS[number][1])
@@ -179,13 +182,13 @@ def decode_operation(data: bytes | memoryview) -> Operation:
     return found  # type: ignore[no-any-return]
 
 
-def decode_question(data: bytes | memoryview) -> Question:
+def decode_question(data: bytes | memoryview) -> Question | Instruction:
     """As `decode_operation`."""
     found: Any = _decode(data, _FIRST_QUESTION, max(_KINDS), "question")
     return found  # type: ignore[no-any-return]
 
 
-def _decode(data: bytes | memoryview, low: int, high: int, what: str) -> Operation | Question:
+def _decode(data: bytes | memoryview, low: int, high: int, what: str) -> Operation | Question | Instruction:
     fields = loads(data, OPERATION_BYTES_MAX)
     number = fields[0] if type(fields) is tuple and fields else None
     known = _KINDS.get(number) if type(number) is int and low <= number <= high else None
@@ -194,12 +197,12 @@ def _decode(data: bytes | memoryview, low: int, high: int, what: str) -> Operati
     kind, checks = known
     if len(fields) != len(checks) + 1:
         bad(kind.__name__, f"{len(fields) - 1} fields", str(len(checks)))
-    operation: Operation | Question = kind._make(fields[1:])
+    operation: Operation | Question | Instruction = kind._make(fields[1:])
     _check(operation, checks)
     return operation
 
 
-def _check(operation: Operation | Question, checks: Sequence[Limit]) -> None:
+def _check(operation: Operation | Question | Instruction, checks: Sequence[Limit]) -> None:
     for name, check, value in zip(operation._fields, checks, operation, strict=True):
         check(name, value)
 

@@ -34,3 +34,4 @@ class ProductStore(BlockingClient[products_client.ProductStore]):
     due = blocking(products_client.ProductStore.due)
     sweep = blocking(products_client.ProductStore.sweep)
     status = blocking(products_client.ProductStore.status)
+    instruct = blocking(products_client.ProductStore.instruct)

@@ -10,6 +10,8 @@ StoreError
 ├── RecordDamaged        one log record is bad or missing; repaired from a peer (D6)
 ├── ChunkDamaged         a snapshot chunk is bad, or missing from the staging
 ├── SnapshotGone         no snapshot file of that name
+├── BackupDamaged        a backup file is not whole; nothing was made of it
+├── ForeignBackup        a backup of another cluster
 ├── DiskFull             no space: nothing was written, the store goes on when there is space (D5)
 ├── DiskFailed           a write or sync failed: nothing is written any more (D5)
 └── WriterStopped        the writer takes no more tickets
@@ -97,6 +99,27 @@ class SnapshotGone(StoreError):
     def __init__(self, snapshot: str) -> None:
         super().__init__(f"there is no snapshot {snapshot!r} here: ask for the newest one")
         self.snapshot = snapshot
+
+
+class BackupDamaged(StoreError):
+    """A backup file that cannot be trusted."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} is no whole backup: {why}; nothing was changed, take another copy of it, or another one"
+        )
+        self.path = path
+
+
+class ForeignBackup(StoreError):
+    """A backup of another cluster than the one that it was to bring back."""
+
+    def __init__(self, path: Path, found: int, wanted: int) -> None:
+        super().__init__(
+            f"{path} is a backup of cluster {found:016x}, this is cluster {wanted:016x}: nothing was changed, name a "
+            f"backup of this one, or a new folder for a copy of that one"
+        )
+        self.path = path
 
 
 class DiskFull(StoreError):

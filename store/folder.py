@@ -67,12 +67,12 @@ def write_identity(folder: Path, member: int) -> None:
     sync_folder(folder.parent)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged folder to `<name>.damaged-<n>` and return that; nothing is deleted. Raises FolderInUse."""
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Rename a folder to `<name>.damaged-<n>` and return that; nothing is deleted. Raises FolderInUse."""
     lock = FolderLock(path)
     try:
         number = 1
-        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
             number += 1
         path.rename(aside)
         sync_folder(path.parent)

@@ -19,6 +19,7 @@ from struct import Struct
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from store.contract import SnapshotFile
 from store.environment import MAP_BYTES_START, Environment, WriteTransaction, disk_error, open_folder
 from store.errors import ChunkDamaged, DiskFull, RecordDamaged, SnapshotGone, StoreClosed, StoreDamaged, StoreError
 from store.folder import FolderLock, write_identity
@@ -251,6 +252,10 @@ class RaftStore:
             with transaction.cursor(self._environment.databases[table]) as cursor:
                 for key, value in cursor:
                     yield table, bytes(key), bytes(value)
+
+    def snapshots(self) -> tuple[SnapshotFile, ...]:
+        """The files that are there, newest first."""
+        return self._snapshots.list()
 
     def read_chunk(self, name: str, index: int) -> bytes | None:
         """None if the snapshot is gone, or the chunk bad."""

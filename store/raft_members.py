@@ -3,16 +3,15 @@
 from typing import Any
 
 from ringcast.errors import BadFrame
+from ringcast.products_admin import ADDRESS_CHARACTERS_MAX, MEMBER_ID_MAX
 from ringcast.strict import U64_MAX, array, bad, dumps, flag, integer, loads, many, text
 from store.raft_contract import Member, Members
 
 MEMBERS_MAX = 15
-ADDRESS_MAX = 256
-MEMBERS_BYTES_MAX = MEMBERS_MAX * (ADDRESS_MAX * 4 + 64)
-MEMBER_ID_MAX = 63
+MEMBERS_BYTES_MAX = MEMBERS_MAX * (ADDRESS_CHARACTERS_MAX * 4 + 64)
 
 member_id = integer(1, MEMBER_ID_MAX)
-_check = many(array(member_id, integer(0, U64_MAX), flag, text(ADDRESS_MAX)), MEMBERS_MAX)
+_check = many(array(member_id, integer(0, U64_MAX), flag, text(ADDRESS_CHARACTERS_MAX)), MEMBERS_MAX)
 
 
 def encode_members(members: Members) -> bytes:

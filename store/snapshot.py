@@ -105,6 +105,11 @@ def check_chunk(snapshot: str, index: int, data: bytes) -> None:
     _open_chunk(snapshot, index, data)
 
 
+def chunk_place(snapshot: str, index: int, data: bytes) -> tuple[bool, int]:
+    """(whether it is the last one, slot) of a chunk. Raises ChunkDamaged, as `check_chunk`."""
+    return _open_chunk(snapshot, index, data)[:2]
+
+
 def _open_chunk(snapshot: str, index: int, data: bytes) -> tuple[bool, int, bytes, int]:
     """(last, slot, chain, where the rows begin)."""
     if len(data) < CHECKSUM_BYTES + _HEAD.size:

@@ -52,7 +52,13 @@ class Overloaded(Refused):
 
 
 class ChangeRefused(Refused):
-    """This change of members is not possible now."""
+    """This change of members is not possible now. `passes`: by itself, in a moment."""
+
+    def __init__(self, why: str, advice: str, *, passes: bool = False) -> None:
+        super().__init__(f"{why}: {advice}")
+        self.why = why
+        self.advice = advice
+        self.passes = passes
 
 
 class OutcomeUnknown(RaftError):

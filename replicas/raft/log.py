@@ -83,6 +83,11 @@ class Log:
         return self._changes[-1][1] if self._changes else self.base.members
 
     @property
+    def committed_members(self) -> Members:
+        """The newest configuration that is known to be committed."""
+        return next((members for at, members in reversed(self._changes) if at <= self.commit), self.base.members)
+
+    @property
     def members_index(self) -> int:
         """Where that one stands."""
         return self._changes[-1][0] if self._changes else self.base.index

@@ -31,31 +31,35 @@ class Membership:
         self._wanted: list[tuple[Callable[[Members], bool], Future[None]]] = []
 
     def follow(self) -> None:
-        """Send the log to the members of the newest configuration, and to nobody else."""
+        """Send the log to the members of the newest configuration, and to those that must hear that they are none."""
         leader = self._leader
-        ids = {member.id for member in leader.log.members} - {leader.state.id}
+        ids = ({member.id for member in leader.log.members} | leader.state.contacts.leaving) - {leader.state.id}
         leader.progress = {
             member: leader.progress.get(member) or Progress(leader.log.last + 1) for member in sorted(ids)
         }
 
     def add(self, member: int, address: str, future: Future[None]) -> None:
-        """Let a member in, as a learner first."""
+        """Let a member in, as a learner first. One that is a member at this address already is waited for."""
         members = self._leader.log.members
-        if members.find(member) is not None:
-            fail(future, ChangeRefused(f"member {member} is one already: remove it first to give it another address"))
+        found = members.find(member)
+        if found is not None and found.address != address:
+            why = f"member {member} is one already, at {found.address}"
+            fail(future, ChangeRefused(why, "remove it first to give it another address"))
+        elif found is not None:
+            self._await(lambda now: member in now.voters, future)
         elif len(members) >= MEMBERS_MAX:
-            fail(future, ChangeRefused(f"there are {len(members)} members, the limit is {MEMBERS_MAX}"))
+            fail(future, ChangeRefused(f"there are {len(members)} members, the limit is {MEMBERS_MAX}", "remove one"))
         else:
             wanted = members.with_(Member(member, 0, voter=False, address=address))
             self._begin(wanted, lambda now: member in now.voters, future)
 
     def remove(self, member: int, future: Future[None]) -> None:
-        """Let a member go; the leader itself hands over."""
+        """Let a member go; the leader itself hands over. One that is none, or no more, is no error."""
         members = self._leader.log.members
         if members.find(member) is None:
-            fail(future, ChangeRefused(f"member {member} is none: the members are {[one.id for one in members]}"))
+            self._await(lambda now: now.find(member) is None, future)
         elif not members.without(member).voters:
-            fail(future, ChangeRefused(f"member {member} is the only voter: add another one first"))
+            fail(future, ChangeRefused(f"member {member} is the only voter", "add another one first"))
         else:
             self._begin(members.without(member), lambda now: now.find(member) is None, future)
 
@@ -71,11 +75,17 @@ class Membership:
         leader = self._leader
         return leader.log.members_index <= leader.log.commit and leader.term_opened and leader.successor is None
 
+    def _await(self, holds: Callable[[Members], bool], future: Future[None]) -> None:
+        """It is in the log already: done when it is committed."""
+        self._wanted.append((holds, future))
+        self.tend()
+
     def _begin(self, members: Members, holds: Callable[[Members], bool], future: Future[None]) -> None:
         if not self.settled:
-            fail(future, ChangeRefused("another change is on its way, or the term is not open yet: again in a moment"))
+            why = "another change is on its way, or the term is not open yet"
+            fail(future, ChangeRefused(why, "ask again in a moment", passes=True))
         elif not self._works(members):
-            fail(future, ChangeRefused(f"of voters {members.voters} too few answer now: start them first"))
+            fail(future, ChangeRefused(f"of voters {members.voters} too few answer now", "start them first"))
         else:
             self._wanted.append((holds, future))
             self._change(members)

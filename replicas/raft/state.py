@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from replicas.raft import library
 from replicas.raft.candidate import Candidate
+from replicas.raft.contacts import Contacts
 from replicas.raft.leader import Leader
 from replicas.raft.log import Log
 from replicas.raft.messages import (
@@ -96,6 +97,7 @@ class State(library.State):
         self._lost_until = float("-inf")
         self.leader: int | None = None
         self.standing = Standing(self)
+        self.contacts = Contacts(self)
         self.state: Role = self.follower_class(self)
 
     def _new_disk(self) -> HardState:
@@ -114,6 +116,7 @@ class State(library.State):
         """Silent from here on."""
         self.state.stop()
         self.standing.stop()
+        self.contacts.stop()
 
     # -------------------------------------------------------------- facts
 
@@ -144,11 +147,8 @@ class State(library.State):
 
     @property
     def addresses(self) -> dict[int, str]:
-        """The other members: the configuration's, and the file's while this one is none of them, or not sure."""
-        known = {member.id: member.address for member in self.log.members}
-        if not self.standing.settled or self.id not in known:
-            known = {**self.founders, **known}
-        return {member: address for member, address in sorted(known.items()) if member != self.id}
+        """Whom to be connected to."""
+        return self.contacts.addresses
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -301,6 +301,7 @@ class State(library.State):
         self._readable.clear()
         self.standing.stop()
         self.standing = Standing(self)
+        self.contacts = Contacts(self)
         self.hard = self._new_disk()
         self.leader = None
         self.to_follower()
@@ -329,8 +330,11 @@ class State(library.State):
     def commit_to(self, index: int) -> None:
         """Raft's commitIndex: what is below is applied, in this order, once."""
         if index > self.log.commit:
-            require(index <= self.log.last, "a commit beyond the log", index, self.log.last)
-            self.log.commit = index
+            log = self.log
+            require(index <= log.last, "a commit beyond the log", index, log.last)
+            before = log.committed_members
+            log.commit = index
+            self.contacts.committed(before)
             self.touch()
 
     def staged_of(self, snapshot: str) -> int:

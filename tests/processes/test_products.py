@@ -12,7 +12,7 @@ from replicas.local_cluster import LocalCluster
 from replicas.products_samples import sample_products
 from ringcast.products_rows import Format, Imported, RowWriter, import_rows, read_rows
 from tests.processes.conftest import Start
-from tests.processes.products_load import ProductsLoad, leader_of
+from tests.processes.products_load import ProductsLoad, all_hold_the_same, leader_of
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 
@@ -20,20 +20,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 async def _back(cluster: LocalCluster, member: int) -> None:
     await asyncio.to_thread(cluster.restart, member)
     await asyncio.to_thread(cluster.wait_ready, [member])
-
-
-async def _holds_what_others_hold(cluster: LocalCluster, item: str) -> None:
-    """Every member has applied the same number of units, by its own word."""
-    async with asyncio.timeout(20):
-        while True:
-            left = set()
-            for replica in cluster.replicas.values():
-                async with ringcast.products(replica.client, timeout=5) as store:
-                    stock = await store.stock(item, consistency="local")
-                    left.add(stock and stock.left)
-            if len(left) == 1:
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_what_is_put_through_any_replica_is_read_through_each(start_products: Start) -> None:
@@ -62,7 +48,7 @@ async def test_a_killed_member_loses_nothing_that_was_acknowledged(start_product
     await _back(cluster, member)
     await load.more(20)
     await load.stop()
-    await _holds_what_others_hold(cluster, "item-0")
+    await all_hold_the_same(cluster, "item-0")
 
 
 async def test_a_leader_that_was_stopped_answers_no_stale_read(start_products: Start) -> None:
@@ -84,6 +70,23 @@ async def test_a_leader_that_was_stopped_answers_no_stale_read(start_products: S
         for found in (await asyncio.gather(*asked))[20:]:
             assert found is not None
             assert found.price == 1
+
+
+async def test_a_leader_is_stopped_and_goes_on_while_everybody_reads(start_products: Start) -> None:
+    """R14, R18: for a second it is none and does not know it; what it answers when it wakes is as of then."""
+    cluster = start_products(3)
+    leader = await leader_of(cluster)
+    load = ProductsLoad(cluster, at=(leader, leader % 3 + 1))
+    await load.start()
+    await load.more(20)
+    for _ in range(3):
+        cluster.signal(leader, signal.SIGSTOP)
+        successor = await leader_of(cluster, but=leader)
+        await load.more(20)
+        cluster.signal(leader, signal.SIGCONT)
+        leader = successor
+        await load.more(20)
+    await load.stop()
 
 
 async def test_all_are_killed_and_everything_acknowledged_comes_back(start_products: Start) -> None:
@@ -111,7 +114,7 @@ async def test_a_wiped_member_comes_back_with_everything(start_products: Start) 
     await _back(cluster, member)
     await load.more(20)
     await load.stop()
-    await _holds_what_others_hold(cluster, "item-0")
+    await all_hold_the_same(cluster, "item-0")
     async with ringcast.products(cluster.replicas[member].client, timeout=5) as store:
         log_first = (await store.status())["log_first"]
         assert isinstance(log_first, int)

@@ -15,6 +15,7 @@ from replicas.products_front import ProductLimits, Standing
 from replicas.products_gateway import ProductGateway
 from ringcast import wire
 from ringcast.errors import NotLeader, NotReady, RingcastError
+from ringcast.products_admin import Instruction
 from ringcast.strict import Plain
 from store.products.entries import Entry, decode_entry
 from store.products.sessions import SESSIONS_MAX
@@ -40,6 +41,9 @@ class Node:
         self.fails_then: RingcastError | None = None
         self.read_indexes = 0
         self.hold_reads = False
+        #: What an operator told it, and what it answers.
+        self.instructions: list[Instruction] = []
+        self.answers: Plain = None
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._held_reads: list[asyncio.Future[int]] = []
         router = open_socket(group.context, zmq.ROUTER, SocketLimits())
@@ -114,6 +118,12 @@ class Node:
                 future.set_result(self.group.store.applied)
             else:
                 future.set_exception(error)
+
+    def administer(self, instruction: Instruction) -> "asyncio.Future[Plain]":
+        self.instructions.append(instruction)
+        future: asyncio.Future[Plain] = asyncio.get_running_loop().create_future()
+        future.set_result(self.answers)
+        return future
 
     @contextmanager
     def view(self) -> Iterator[ProductView]:

@@ -1,5 +1,6 @@
 """replicas/products_gateway.py with real sockets and raw frames: what a client can't do to others, and every limit."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import zmq
 from broker.sockets import SocketLimits
 from replicas.products_front import ProductLimits
 from ringcast import errors, wire
+from ringcast.products_admin import AddMember, Instruction, MakeSnapshot, RemoveMember
 from ringcast.products_limits import PAGE_MAX
 from ringcast.products_operations import (
     ChangeQuantity,
@@ -19,6 +21,7 @@ from ringcast.products_operations import (
     Put,
     Question,
     Search,
+    decode_operation,
     decode_outcome,
     decode_outcomes,
     encode_operation,
@@ -47,7 +50,9 @@ class Client(RawClient):
         packed = tuple(one if isinstance(one, bytes) else encode_operation(one) for one in operations)
         self.send(Operate(client or self.client, sequence, 0, 0, packed))
 
-    def ask(self, number: int, *questions: Question | bytes, consistency: int = wire.LINEARIZABLE) -> None:
+    def ask(
+        self, number: int, *questions: Question | Instruction | bytes, consistency: int = wire.LINEARIZABLE
+    ) -> None:
         packed = tuple(one if isinstance(one, bytes) else encode_operation(one) for one in questions)
         self.send(Ask(number, consistency, packed))
 
@@ -317,3 +322,57 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
         await client.hello()
         other.send(wire.Hello(other.client))
         assert "full" in str(await other.failed(0))
+
+
+# ---------------------------------------------------------------------- instructions
+
+
+async def test_an_instruction_reaches_the_node_and_its_answer_the_operator(two: Group, client: Client) -> None:
+    node = two.nodes[0]
+    node.answers = {"name": "made"}
+    client.ask(1, MakeSnapshot())
+    assert await client.found(1) == [{"name": "made"}]
+    client.ask(2, AddMember(4, "10.0.0.4:7201"), consistency=wire.LOCAL)
+    await client.found(2)
+    assert node.instructions == [MakeSnapshot(), AddMember(4, "10.0.0.4:7201")]
+    assert node.read_indexes == 1, "a local one asks nobody"
+
+
+async def test_an_instruction_travels_alone_and_only_to_whom_leads(two: Group, client: Client) -> None:
+    client.ask(1, Get("lamp"), RemoveMember(1))
+    assert "travels alone" in str(await client.failed(1))
+    two.leader = 2
+    client.ask(2, RemoveMember(1))
+    assert isinstance(await client.failed(2), errors.NotLeader)
+    assert not two.nodes[0].instructions
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ((64, 0, 0), "leader is 0, expected a whole number from 1 to 63"),
+        ((64, 1, 64), "target is 64"),
+        ((64, 1), "Transfer is '1 fields'"),
+        ((65, 4, ""), "address is ''"),
+        ((65, 4, "x" * 257), "of at most 256 ASCII characters"),
+        ((65, 4, "h\xf6st:1"), "address is"),
+        ((65, True, "host:1"), "member is True"),
+        ((66, 1, 2), "RemoveMember is '2 fields'"),
+        ((67, 0), "MakeSnapshot is '1 fields'"),
+        ((68, "../../secret", 0), "name is '../../secret'"),
+        ((68, "0" * 20 + "-01234567", -1), "number is -1"),
+        ((69,), "the kind of question is 69"),
+    ],
+    ids=str,
+)
+async def test_an_instruction_that_is_none_is_refused(
+    two: Group, client: Client, fields: tuple[Any, ...], text: str
+) -> None:
+    client.ask(1, dumps(fields))
+    with pytest.raises(errors.RingcastError, match=re.escape(text)):
+        await client.found(1)
+    client.ask(2, Get("lamp"))
+    assert await client.found(2) == [None]
+    assert not two.nodes[0].instructions
+    with pytest.raises(errors.BadFrame):
+        decode_operation(dumps(fields))

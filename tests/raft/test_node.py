@@ -25,7 +25,7 @@ from replicas.raft.messages import (
 from replicas.raft.node import RESUME_SECONDS
 from replicas.raft.simulator.disk import Disk
 from store.raft_contract import NO_INCARNATION, Base, Incarnation
-from tests.raft.harness import CLUSTER, Peer, founded, leads, members, storage
+from tests.raft.harness import CLUSTER, Peer, founded, leads, members, result, storage
 
 # ---------------------------------------------------------------------- elections
 
@@ -271,8 +271,7 @@ def test_changes_that_make_no_sense_are_refused() -> None:
     assert isinstance(peer.node.add_member(4, "x").exception(), NotLeader)
     peer.become_leader()
     for future in (
-        peer.node.add_member(2, "x"),
-        peer.node.remove_member(9),
+        peer.node.add_member(2, "another place"),
         peer.node.remove_member(2),  # 3 has not answered: {1, 3} could commit nothing
     ):
         assert isinstance(future.exception(), ChangeRefused)
@@ -280,6 +279,46 @@ def test_changes_that_make_no_sense_are_refused() -> None:
     alone.run(1.0)
     assert isinstance(alone.node.remove_member(1).exception(), ChangeRefused)
     assert isinstance(alone.node.transfer().exception(), Refused)
+
+
+def test_a_change_that_is_asked_for_again_is_done_once() -> None:
+    """Whoever lost the answer with a leader asks the next one."""
+    peer = Peer()
+    peer.become_leader()
+    last = peer.node.state.log.last
+    assert result(peer.node.add_member(2, "member-2")) is None
+    assert result(peer.node.remove_member(9)) is None
+    assert peer.node.state.log.last == last
+    peer.acknowledge(3)
+    removed = [peer.node.remove_member(2) for _ in range(2)]
+    peer.run(0.003)
+    assert peer.node.state.log.last == last + 1
+    assert not any(one.done() for one in removed), "it is in the log, and not committed"
+    peer.acknowledge(3)
+    peer.run(0.06)
+    assert [result(one) for one in removed] == [None, None]
+
+
+def test_a_removed_member_is_reached_until_it_has_heard_of_it() -> None:
+    """R16: a leader that removes itself needs the others' connections, and who is removed the news that it is so."""
+    peer = Peer()
+    peer.become_leader()
+    peer.acknowledge(3)
+    peer.node.remove_member(2)
+    peer.run(0.003)
+    assert set(peer.addresses) == {2, 3}
+    peer.acknowledge(3)
+    index = peer.node.state.log.members_index
+    for _ in range(12):
+        peer.run(0.05)
+        peer.acknowledge(3)
+    assert max(one.commit_index for one in peer.take(AppendEntries, 2)) >= index, "the next heartbeat told it"
+    peer.run(0.06)
+    peer.acknowledge(3)
+    assert set(peer.addresses) == {3}
+    peer.sent.clear()
+    peer.run(0.06)
+    assert not peer.take(AppendEntries, 2)
 
 
 # ---------------------------------------------------------------------- bounds

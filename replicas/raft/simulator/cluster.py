@@ -64,12 +64,15 @@ class _Transport:
         self._cluster = cluster
         self._member = member
         self._loop = loop
+        self._addresses: Mapping[int, str] = {}
 
     def send(self, member: int, envelope: Envelope, message: Message) -> None:
-        self._cluster.carry(self._member, member, (envelope, message))
+        if member in self._addresses:
+            self._cluster.carry(self._member, member, (envelope, message))
 
     def connect(self, addresses: Mapping[int, str]) -> None:
-        """Every member reaches every other one here."""
+        """What goes to others is lost, as where there is no socket."""
+        self._addresses = dict(addresses)
 
 
 class Process:
