@@ -20,7 +20,7 @@ import zmq
 
 from broker.intake import Account, Intake, IntakeLimits
 from broker.sockets import DrainedSocket, Message, Sent
-from ringcast.batch import check
+from ringcast.batch import check, pack
 from ringcast.errors import (
     BadFrame,
     IllegalTopic,
@@ -31,7 +31,7 @@ from ringcast.errors import (
     UnsupportedVersion,
     WrongCluster,
 )
-from ringcast.topics import CURSORS_TOPIC, TOPIC_BYTES_MAX, is_pattern, is_reserved, is_topic
+from ringcast.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_pattern, is_reserved, is_topic
 from ringcast.wire import (
     ANY_CLUSTER,
     Answer,
@@ -64,8 +64,8 @@ UNKNOWN_CLUSTER = 0
 TRACKED_BYTES_MIN = 64 << 10
 
 Reply: TypeAlias = Callable[[Fetched | Answer | RingcastError, Sequence[bytes]], None]
-#: (client, sequence, first offset, messages, slot, time_us) of an applied batch, original values if repeated.
-AppliedBatch: TypeAlias = tuple[bytes, int, int, int, int, int]
+#: (client, sequence, first offset, messages, slot, time_us, answers) of an applied batch, original values if repeated.
+AppliedBatch: TypeAlias = tuple[bytes, int, int, int, int, int, tuple[bytes, ...]]
 #: (client, sequence, error, last): a batch that was refused; `last` as in REFUSED.
 RefusedBatch: TypeAlias = tuple[bytes, int, RingcastError, int]
 
@@ -167,11 +167,12 @@ class Gateway:
         """Pass on the verdicts that a connection here waits for, and use the room that they made."""
         self.intake.now_s = time.monotonic()
         finish, cluster, ring = self.intake.finish, self._replica.cluster(), self._ring
-        for client, sequence, first_offset, messages, slot, time_us in applied:
+        for client, sequence, first_offset, messages, slot, time_us, answers in applied:
             account = finish(client, sequence)
             if account is not None:
                 receipt = Receipt(client, sequence, first_offset, messages, slot, time_us, account.credit)
-                self._send_frames(account.route, (account.route, encode(cluster, ring, receipt)))
+                frames = (account.route, encode(cluster, ring, receipt))
+                self._send_frames(account.route, (*frames, pack(answers)) if answers else frames)
         for client, sequence, error, last in refused:
             account = finish(client, sequence)
             if account is not None:
@@ -303,7 +304,7 @@ class Gateway:
     def _on_request(self, connection: _Connection, request: Fetch | Query) -> None:
         self.counters["requests"] += 1
         number = request.request
-        if type(request) is Fetch and not is_pattern(request.pattern):
+        if type(request) is Fetch and (not is_pattern(request.pattern) or request.pattern == CUSTOMERS_TOPIC):
             topic = request.pattern[: TOPIC_BYTES_MAX + 1]
             self._fail(connection.route, number, IllegalTopic(topic=topic, limit=TOPIC_BYTES_MAX))
             return
@@ -415,4 +416,4 @@ class Gateway:
 
 @lru_cache(maxsize=8_192)
 def _may_publish(topic: str) -> bool:
-    return is_topic(topic) and (not is_reserved(topic) or topic == CURSORS_TOPIC)
+    return is_topic(topic) and (not is_reserved(topic) or topic in {CURSORS_TOPIC, CUSTOMERS_TOPIC})

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from replicas import rows
+from replicas.batches import batches_of
 from replicas.rows import RowError
-from replicas.topics import FeedEntry, batches_of
+from replicas.topics import FeedEntry
 from ringcast.request import BatchHeader
 from ringcast.topics import ALL, matches
 from ringcast.wire import BatchInfo

@@ -15,6 +15,7 @@ from replicas.recent import Recent
 from replicas.record_codec import decode_record
 from replicas.topics import Delivery, Topics
 from ringcast.strict import Plain
+from ringcast.topics import CUSTOMERS_TOPIC
 from sequencer.types import SlotRecord
 from store.contract import Operation
 
@@ -51,7 +52,9 @@ class Machine:
         if gateway is not None:
             gateway.delivered(self._applied(delivery, gateway), self._refused(delivery))
         if feed is not None:
-            feed.publish(delivery.feed, self.topics.next_offset)
+            # Commands are for their state machine alone.
+            public = [entry for entry in delivery.feed if entry.info.topic != CUSTOMERS_TOPIC]
+            feed.publish(public, self.topics.next_offset)
         if self._timer is None:
             self._timer = self._loop.call_later(ROWS_ALONE_S, self._save_alone)
         return sum(entry.info.messages for entry in delivery.feed)
@@ -59,12 +62,12 @@ class Machine:
     def _applied(self, delivery: Delivery, gateway: Gateway) -> list[AppliedBatch]:
         """The receipts; a repeated batch gets the slot and time of the first (K1), looked up only if someone waits."""
         found: list[AppliedBatch] = []
-        for client, sequence, first, messages, slot, time_us, repeated in delivery.receipts:
+        for client, sequence, first, messages, slot, time_us, repeated, answers in delivery.receipts:
             origin = None
             if repeated:
                 gateway.counters["deduplicated"] += 1
                 origin = self.queries.origin(first) if gateway.waits_for(client, sequence) else None
-            found.append((client, sequence, first, messages, *(origin or (slot, time_us))))
+            found.append((client, sequence, first, messages, *(origin or (slot, time_us)), answers))
         return found
 
     def _refused(self, delivery: Delivery) -> list[RefusedBatch]:
@@ -85,9 +88,16 @@ class Machine:
         self._saved_at = self._loop.time()
         if not self.topics.unsaved_slots:
             return []
-        next_offset = self.topics.next_offset
-        self._loop.call_soon(self._disk.after, lambda: self.recent.durable(next_offset))
-        return list(self.topics.take_rows())
+        found, next_offset = self.topics.take_rows(), self.topics.next_offset
+        customers = self.topics.customers.rows
+        takes = customers.takes
+
+        def durable() -> None:
+            self.recent.durable(next_offset)
+            customers.durable(takes)
+
+        self._loop.call_soon(self._disk.after, durable)
+        return list(found)
 
     def _save_alone(self) -> None:
         self._timer = None

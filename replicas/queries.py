@@ -95,6 +95,7 @@ class Queries:
             "record": self._answer_record,
             "chains": self._answer_chains,
             "digests": self._answer_digests,
+            "customers": self._answer_customers,
         }
 
     # ------------------------------------------------------------------ fetch
@@ -303,6 +304,14 @@ class Queries:
             "running_at_checkpoint": topics.digest_at(checkpoint),
         }
         return {**result, "whole": topics.state_digest()} if arguments.get("whole") is True else result
+
+    def _answer_customers(self, arguments: Mapping[str, Plain]) -> dict[str, Plain]:
+        """What interfaces of the marketplace ask: packed `questions`, and as many `answers` (customers_commands.py)."""
+        questions = arguments.get("questions")
+        if type(questions) is not tuple or not all(type(one) is bytes for one in questions):
+            raise Refused(reason="argument questions: expected an array of byte strings")
+        answer = self._topics.customers.view.answer
+        return {"answers": tuple(answer(one) for one in questions if isinstance(one, bytes))}
 
 
 def _text(arguments: Mapping[str, Plain], name: str) -> str:

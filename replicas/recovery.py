@@ -51,7 +51,7 @@ def _open(config: BusConfig, bounds: TopicBounds, aside: tuple[Path, str] | None
     try:
         found = store.recover()
         recovered = _recovered(store, found, memory=config.durability == "memory")
-        topics = Topics.load(bounds, store.rows)
+        topics = Topics.load(bounds, store.rows, store)
         if recovered.stable is not None:
             # Also where damage lets nothing be replayed: a change that is seen again does nothing (V12)
             recovered = replace(recovered, configuration=topics.configuration)

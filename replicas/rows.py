@@ -5,6 +5,7 @@
 | clients | client id | last sequence, slot of the last use, remembered batches (K1) |
 | topics | name | first and last offset, messages, batches, bytes, time of the last batch |
 | cursors | name | msgpack [pattern, offset, slot, time] |
+| customers | as customers_tables.py says | the state machine of the marketplace |
 | meta | `applied` | next slot to apply |
 | meta | `position` | horizon and next offset of the client table, last slot's time, its chain, the running digest |
 | meta | `members` | msgpack [members, slot, info]: the configuration, once a change took effect (V12) |

@@ -269,7 +269,7 @@ class Shell:
             self.gateway.abandon(NotReady(replica=self.config.id, state="catching up"))
 
     def _open_snapshot(self) -> None:
-        self._use_topics(Topics.load(self.bounds, self.store.rows))
+        self._use_topics(Topics.load(self.bounds, self.store.rows, self.store))
         if self.feed is not None:
             self.feed.jump(self.machine.topics.next_offset)
         topics = self.machine.topics

@@ -13,17 +13,18 @@ gateway was broken: they are ignored, the same way by every member.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from replicas import rows
+from replicas.batches import batches_of, cursor_operations, messages_of
+from replicas.customers import Customers
+from replicas.customers_rows import RowReader
 from replicas.rows import CursorRow, Position, TopicRow
-from ringcast.batch import unpack
-from ringcast.cursors import COMMIT, DELETE, CursorOperation, decode_operation
+from ringcast.cursors import COMMIT, DELETE, CursorOperation
 from ringcast.errors import (
     AlreadyApplied,
-    BadFrame,
     IdReused,
     IllegalTopic,
     RingcastError,
@@ -31,14 +32,14 @@ from ringcast.errors import (
     SessionExpired,
     TooLarge,
 )
-from ringcast.request import BatchHeader, decode_batch_headers
-from ringcast.topics import CURSORS_TOPIC, TOPIC_BYTES_MAX, is_topic
+from ringcast.request import BatchHeader
+from ringcast.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_topic
 from ringcast.wire import NO_OFFSET, BatchInfo
 from sequencer import clients
 from sequencer.clients import ClientBounds, ClientTable, Verdict
 from sequencer.configuration import after
 from sequencer.errors import require
-from sequencer.types import FOUNDERS, GENESIS_CHAIN, Configuration, Ordered, Request, SlotRecord
+from sequencer.types import FOUNDERS, GENESIS_CHAIN, Configuration, Ordered, SlotRecord
 from store.contract import PutRow
 
 _NO_DIGEST: Final = bytes(16)
@@ -67,7 +68,7 @@ class FeedEntry(NamedTuple):
 
 class Receipt(NamedTuple):
     """An applied batch, for its client. `repeated`: it was applied before, and slot and time are those of the
-    repetition: the original ones stand in the index (`offsets`)."""
+    repetition: the original ones stand in the index (`offsets`). `answers`: of a state machine behind the topic."""
 
     client: bytes
     sequence: int
@@ -76,6 +77,7 @@ class Receipt(NamedTuple):
     slot: int
     time_us: int
     repeated: bool = False
+    answers: tuple[bytes, ...] = ()
 
 
 class Refusal(NamedTuple):
@@ -101,20 +103,6 @@ class Delivery:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def batches_of(request: Request) -> Iterator[tuple[BatchHeader, bytes]]:
-    """The batches that a request carries, in order; none at all if its frames are not those of a request."""
-    frames = request.frames
-    if not frames:
-        return iter(())
-    try:
-        headers = decode_batch_headers(frames[0])
-    except BadFrame:
-        return iter(())
-    if len(headers) != len(frames) - 1:
-        return iter(())
-    return zip(headers, frames[1:], strict=True)
-
-
 class _Topic:
     """The state of one topic, as `TopicRow`."""
 
@@ -130,8 +118,9 @@ class _Topic:
 class Topics:
     """The state after some slot; `deliver` moves it on. Make it with `load`."""
 
-    def __init__(self, bounds: TopicBounds | None = None) -> None:
+    def __init__(self, bounds: TopicBounds | None = None, store: RowReader | None = None) -> None:
         self.bounds = bounds or TopicBounds()
+        self.customers = Customers(store)
         self.clients = ClientTable(self.bounds.clients)
         self._topics: dict[str, _Topic] = {}
         self._cursors: dict[str, CursorRow] = {}
@@ -148,12 +137,12 @@ class Topics:
         self._unsaved_slots = 0
 
     @classmethod
-    def load(cls, bounds: TopicBounds, read: Rows) -> "Topics":
+    def load(cls, bounds: TopicBounds, read: Rows, store: RowReader | None = None) -> "Topics":
         """The state that the tables of a store hold, at start or after a snapshot; `read(table)` gives its rows.
 
-        Raises RowError.
+        Customers are not read but left in `store`. Raises RowError.
         """
-        topics = cls(bounds)
+        topics = cls(bounds, store)
         meta = dict(read("meta"))
         if rows.APPLIED_KEY not in meta:
             return topics
@@ -298,14 +287,14 @@ class Topics:
         if topic is None:
             error = self._refuses_topic(name)
         if error is None and name == CURSORS_TOPIC:
-            operations = _operations(packed, count)
+            operations = cursor_operations(packed, count)
             error = self._refuses_cursors(operations)
         if error is not None:
             delivery.refusals.append(Refusal(sender, client, sequence, error))
             return rows.pack_verdict(rows.REFUSED, -1, count, NO_OFFSET)
         verdict = self.clients.apply(slot, client, sequence, count, opened, digest)
         if type(verdict) is not clients.Applied:
-            return self._not_applied(record, sender, header, verdict, delivery)
+            return self._not_applied(record, sender, header, packed, verdict, delivery)
         first = verdict.first_offset
         last = first + count - 1
         if topic is None:
@@ -321,20 +310,30 @@ class Topics:
         self._changed_topics.add(name)
         self._index_rows.append(PutRow("topic_index", rows.topic_key(name, first), rows.number_key(slot)))
         delivery.feed.append(FeedEntry(BatchInfo(name, first, count, previous, time_us, client, slot), packed))
-        delivery.receipts.append(Receipt(client, sequence, first, count, slot, time_us))
+        answers = self.customers.apply(first, time_us, messages_of(packed, count)) if name == CUSTOMERS_TOPIC else ()
+        changes += answers
+        delivery.receipts.append(Receipt(client, sequence, first, count, slot, time_us, answers=answers))
         changes += [self._change_cursor(operation, first, slot, time_us) for operation in operations]
         return rows.pack_verdict(rows.APPLIED, first, count, previous)
 
     def _not_applied(
-        self, record: SlotRecord, sender: int, header: BatchHeader, verdict: Verdict, delivery: Delivery
+        self,
+        record: SlotRecord,
+        sender: int,
+        header: BatchHeader,
+        packed: bytes,
+        verdict: Verdict,
+        delivery: Delivery,
     ) -> bytes:
-        _, client, sequence, count, opened, _, _ = header
+        name, client, sequence, count, opened, _, _ = header
         first, last = -1, -1
         error: RingcastError
         match verdict:
             case clients.Repeated(first_offset, known):
                 slot, time_us = record.slot, record.sequence.time_us
-                delivery.receipts.append(Receipt(client, sequence, first_offset, known, slot, time_us, repeated=True))
+                answers = self.customers.recall(messages_of(packed, count)) if name == CUSTOMERS_TOPIC else ()
+                receipt = Receipt(client, sequence, first_offset, known, slot, time_us, repeated=True, answers=answers)
+                delivery.receipts.append(receipt)
                 return rows.pack_verdict(rows.REPEATED, first_offset, known, NO_OFFSET)
             case clients.Gap(last_applied):
                 code, first, last = rows.GAP, last_applied, last_applied
@@ -388,7 +387,7 @@ class Topics:
         if not self._unsaved_slots:
             return []
         changes = self.clients.take_changes()
-        taken = self._index_rows
+        taken = self._index_rows + self.customers.take_rows()
         taken += [PutRow("clients", client, rows.pack_client(row)) for client, row in changes.rows.items()]
         taken += [PutRow("clients", client, None) for client in changes.dropped]
         changed = sorted(self._changed_topics)
@@ -423,20 +422,5 @@ class Topics:
             whole.update(name.encode() + b"\x00" + rows.pack_cursor(self._cursors[name]))
         position = Position(*self.clients.meta, self._time_us, self._chain, self._digest)
         whole.update(rows.pack_position(position) + rows.pack_senders(self._senders) + rows.number_key(self._applied))
-        whole.update(rows.pack_members(self._configuration))
+        whole.update(rows.pack_members(self._configuration) + self.customers.state_digest())
         return whole.digest()
-
-
-def _operations(packed: bytes, count: int) -> list[CursorOperation]:
-    """The cursor operations of a batch on `_cursors`; what is none is left out."""
-    try:
-        messages = unpack(packed, count)
-    except BadFrame:
-        return []
-    operations = []
-    for payload, _ in messages:
-        try:
-            operations.append(decode_operation(payload))
-        except BadFrame:
-            continue
-    return operations

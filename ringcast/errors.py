@@ -38,7 +38,8 @@
         └── WrongCluster           a frame of another cluster or ring
 
 Each class has a wire code and a sentence with named details: what happened, to which value, the limit, the next step.
-Only the code and the details travel; both sides make the same sentence of them.
+Only the code and the details travel; both sides make the same sentence of them. The marketplace's own refusals are in
+market_errors.py.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,10 @@ from typing import ClassVar, TypeAlias
 
 Detail: TypeAlias = str | int | float | bool | None
 Details: TypeAlias = Mapping[str, Detail]
+
+
+#: Wire code -> class; each class has a code of its own (a test holds it).
+ERRORS: "dict[str, type[RingcastError]]" = {}
 
 
 class _Sentence(dict[str, Detail]):
@@ -64,6 +69,9 @@ class RingcastError(Exception):
     code: ClassVar[str] = "error"
     sentence: ClassVar[str] = "the operation failed; see the reason"
 
+    def __init_subclass__(cls) -> None:
+        ERRORS[cls.code] = cls
+
     def __init__(self, **details: Detail) -> None:
         self.details: dict[str, Detail] = details
         text = self.sentence.format_map(_Sentence(details))
@@ -72,6 +80,9 @@ class RingcastError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.details)
+
+
+ERRORS[RingcastError.code] = RingcastError
 
 
 def _rebuild(kind: type[RingcastError], details: dict[str, Detail]) -> RingcastError:
@@ -345,17 +356,6 @@ class WrongCluster(ProtocolError):
         "the frame belongs to cluster {cluster} ring {ring}, this is cluster {expected} ring {expected_ring}: "
         "check the address, or take the cluster.json of the right cluster"
     )
-
-
-def _codes(kind: type[RingcastError]) -> dict[str, type[RingcastError]]:
-    found = {kind.code: kind}
-    for child in kind.__subclasses__():
-        found |= _codes(child)
-    return found
-
-
-#: Wire code -> class; each class has a code of its own (a test holds it).
-ERRORS: Mapping[str, type[RingcastError]] = _codes(RingcastError)
 
 
 def from_wire(code: str, details: Details) -> RingcastError:

@@ -136,7 +136,7 @@ class Outbox:
             header = wire.Publish(batch.topic, self.client, batch.sequence, batch.messages, self.opened)
             yield header, batch.packed
 
-    def on_receipt(self, message: wire.Receipt) -> None:
+    def on_receipt(self, message: wire.Receipt, answers: tuple[bytes, ...] = ()) -> None:
         """The verdict "applied": also of a repeated batch, with its original offsets (K1)."""
         if message.client != self.client:
             return
@@ -145,7 +145,7 @@ class Outbox:
         if batch is None or message.messages != batch.messages:
             return
         self._rewinds = 0
-        receipt = Receipt(message.first_offset, message.messages, message.slot, message.time_us)
+        receipt = Receipt(message.first_offset, message.messages, message.slot, message.time_us, answers)
         self._finish(batch, receipt if batch.error is None else batch.error)
 
     def on_refused(self, message: wire.Refused) -> tuple[Action, RingcastError]:

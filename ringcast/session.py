@@ -12,9 +12,10 @@ from collections.abc import Callable
 import zmq
 
 from ringcast import wire
+from ringcast.batch import unpack
 from ringcast.connection import Connection
 from ringcast.endpoints import Endpoints
-from ringcast.errors import Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable
+from ringcast.errors import BadFrame, Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable
 from ringcast.failover import HELLO_TIMEOUT_S, Failover
 from ringcast.joining import Joiner
 from ringcast.outbox import Action, Outbox, Pending
@@ -222,7 +223,7 @@ class Session(Failover):
     def _on_message(self, message: wire.Message, payloads: list[bytes]) -> None:
         match message:
             case wire.Receipt():
-                self.outbox.on_receipt(message)
+                self.outbox.on_receipt(message, _answers(message, payloads))
                 self._progress()
                 self._flush()
             case wire.Refused():
@@ -285,3 +286,11 @@ class Session(Failover):
         self._trouble = NotInQuorum(replica=replica, connected="too few", quorum="a quorum")
         if self._replica is None and len(self.addresses) > 1:
             self.move(self._trouble)
+
+
+def _answers(receipt: wire.Receipt, payloads: list[bytes]) -> tuple[bytes, ...]:
+    """What a state machine answered to each message of a batch; none of them if they are not as many."""
+    try:
+        return tuple(answer for answer, _ in unpack(payloads[0], receipt.messages)) if payloads else ()
+    except BadFrame:
+        return ()

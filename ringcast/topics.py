@@ -7,6 +7,8 @@ from ringcast.errors import IllegalTopic
 TOPIC_BYTES_MAX = 255
 #: Cursor positions are records on this topic (issue point 7: "the position is a record in the order").
 CURSORS_TOPIC = "_cursors"
+#: Commands to the marketplace's customers; answered by a state machine, never handed to subscribers.
+CUSTOMERS_TOPIC = "_customers"
 ALL = ">"
 
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)

@@ -50,13 +50,15 @@ class Receipt:
     """The place of a published batch in the total order: durable on a quorum of disks, applied exactly once.
 
     `offset` of the first message; the batch holds `offset .. offset + count - 1`. `slot`: the log position it was
-    ordered in. `time_us`: the ring's wall clock, microseconds since 1970, never below the slot before.
+    ordered in. `time_us`: the ring's wall clock, microseconds since 1970, never below the slot before. `answers`: one
+    for each message on a topic that a state machine listens to, else none.
     """
 
     offset: int
     count: int
     slot: int
     time_us: int
+    answers: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
     def time(self) -> datetime:
@@ -65,7 +67,7 @@ class Receipt:
 
     def at(self, index: int) -> Self:
         """The receipt of one message of the batch."""
-        return type(self)(self.offset + index, 1, self.slot, self.time_us)
+        return type(self)(self.offset + index, 1, self.slot, self.time_us, self.answers[index : index + 1])
 
 
 @dataclass(slots=True)

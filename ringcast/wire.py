@@ -6,20 +6,22 @@ version, so that any two versions can tell each other so. Decoding is strict and
 
     client                         replica
     HELLO      ->                  WELCOME, or FAILED (request 0)
-    PUBLISH    -> + packed batch   RECEIPT or REFUSED, after the batch's verdict is applied (K1)
+    PUBLISH    -> + packed batch   RECEIPT [+ packed answers] or REFUSED, after the verdict is applied (K1)
     FETCH      ->                  FETCHED + packed batches, or FAILED
     QUERY      ->                  ANSWER or FAILED
     PING       ->                  PONG
     GOODBYE    <->                 leaving: the client is done, or the replica asks it to move on (V11)
                <-  MEMBERS         other members, or other addresses of theirs (V12)
 
-The product store's own frames are in products_wire.py.
+Frames of the product store are in products_wire.py, those of the marketplace in market_wire.py.
 """
 
 from typing import Any, NamedTuple, TypeAlias
 
 from ringcast.batch import COUNT_MAX
 from ringcast.errors import Detail, RingcastError, UnsupportedVersion, WrongCluster, from_wire
+from ringcast.market_wire import SCHEMA as MARKET_SCHEMA
+from ringcast.market_wire import Call
 from ringcast.products_wire import SCHEMA, Ask, Found, Operate, Outcomes
 from ringcast.strict import (
     U64_MAX,
@@ -125,7 +127,8 @@ class Publish(NamedTuple):
 class Receipt(NamedTuple):
     """Replica -> client: the batch has offsets first_offset .. first_offset + messages - 1, in `slot`, at `time_us`.
 
-    A repeated batch gets its original values (K1). `credit` is absolute: the bytes of packed batches that the client
+    A repeated batch gets its original values (K1). Where a state machine listens to the topic, its answers follow as a
+    packed batch, one for each message. `credit` is absolute: the bytes of packed batches that the client
     may have unanswered from now on (A9); one batch may always be.
     """
 
@@ -270,6 +273,7 @@ Message: TypeAlias = (
     | Outcomes
     | Ask
     | Found
+    | Call
 )
 #: Type on the wire -> (message, the check of each field). Numbers are given once and never used again.
 _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
@@ -288,6 +292,7 @@ _SCHEMA: dict[int, tuple[type[Message], tuple[Check, ...]]] = {
     13: (Goodbye, (text(256),)),
     14: (Members, (_ENDPOINTS,)),
     **SCHEMA,
+    **MARKET_SCHEMA,
 }
 _TYPES: dict[type[Message], int] = {kind: number for number, (kind, _) in _SCHEMA.items()}
 
@@ -321,9 +326,10 @@ def decode(header: bytes | memoryview, payloads: int = 0) -> Frame:
     for name, check, value in zip(kind._fields, checks, values, strict=True):
         check(name, value)
     message = _shaped(kind, values)
-    expected = len(message.batches) if type(message) is Fetched else int(kind is Publish)
-    if payloads != expected:
-        bad("the number of payload frames", payloads, str(expected))
+    least = len(message.batches) if type(message) is Fetched else int(kind is Publish)
+    most = 1 if kind is Receipt else least
+    if not least <= payloads <= most:
+        bad("the number of payload frames", payloads, str(most))
     return Frame(cluster, ring, message)
 
 

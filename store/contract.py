@@ -15,7 +15,7 @@ CHAIN_BYTES: Final = 16
 NO_CHAIN: Final = bytes(CHAIN_BYTES)
 KEY_BYTES_MAX: Final = 511  # LMDB's limit
 
-STATE_TABLES: Final = ("clients", "topics", "cursors", "meta")
+STATE_TABLES: Final = ("clients", "topics", "cursors", "meta", "customers")
 INDEX_TABLES: Final = ("offsets", "batches", "topic_index", "times")
 TABLES: Final = STATE_TABLES + INDEX_TABLES
 

@@ -7,12 +7,12 @@ carries `opened`, an index that was applied when its client said HELLO: all sess
 `horizon`, and nothing opened below it is taken for new.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ringcast.batch import digest
 from ringcast.errors import AlreadyApplied, IdReused, RingcastError, SessionExpired, TooLarge
 from ringcast.products_wire import WINDOW, Operate
-from store.products.tables import Meta, SessionRow, Tables, due_key, outcome_key, split_due_key
+from store.products.tables import SessionRow, due_key, outcome_key, split_due_key
 
 SESSIONS_MAX: Final = 10_000
 IDLE_US: Final = 3_600 * 1_000_000
@@ -20,6 +20,27 @@ IDLE_US: Final = 3_600 * 1_000_000
 USE_US: Final = 60 * 1_000_000
 #: Sessions that one entry ends at most because they are idle.
 ENDED_MAX: Final = 4
+
+
+class SessionTables(Protocol):
+    """The tables `sessions`, `outcomes` and `used` of whatever state machine; as `store.products.tables.Tables`."""
+
+    def session(self, client: bytes) -> SessionRow | None: ...
+    def put_session(self, client: bytes, row: SessionRow) -> None: ...
+    def get(self, table: str, key: bytes) -> bytes | None: ...
+    def put(self, table: str, key: bytes, value: bytes) -> None: ...
+    def delete(self, table: str, key: bytes) -> None: ...
+    def mark(self, table: str, key: bytes) -> None: ...
+    def keys(self, table: str, begin: bytes, start: bytes = b"", limit: int | None = None) -> list[bytes]: ...
+
+
+class SessionMeta(Protocol):
+    """Where the state machine stands; as `store.products.tables.Meta`."""
+
+    applied: int
+    time_us: int
+    horizon: int
+    sessions: int
 
 
 class Repeated(NamedTuple):
@@ -31,7 +52,7 @@ class Repeated(NamedTuple):
 class Sessions:
     """The sessions as one entry meets them. `limit`: of sessions."""
 
-    def __init__(self, tables: Tables, meta: Meta, limit: int) -> None:
+    def __init__(self, tables: SessionTables, meta: SessionMeta, limit: int) -> None:
         self._tables = tables
         self._meta = meta
         self._limit = limit
@@ -58,6 +79,11 @@ class Sessions:
             return TooLarge(what=what, size=sequence - floor, limit=WINDOW, unit="requests")
         self._use(client, session, floor)
         return None
+
+    def recall(self, request: Operate, seal: bytes) -> bytes | None:
+        """The outcomes of a request that was applied before, if they are remembered; changes nothing."""
+        stored = self._tables.get("outcomes", outcome_key(request.client, request.sequence))
+        return stored[len(seal) :] if stored is not None and stored[: len(seal)] == seal else None
 
     def remember(self, request: Operate, seal: bytes, outcomes: bytes) -> None:
         """The outcomes of a request that was applied now."""

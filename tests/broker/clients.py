@@ -68,7 +68,7 @@ class PlayedReplica:
         applied = []
         for frames in self.requests[:count]:
             for header in decode_batch_headers(frames[0]):
-                applied.append((header.client, header.sequence, self.next_offset, header.messages, 5, 1_000))
+                applied.append((header.client, header.sequence, self.next_offset, header.messages, 5, 1_000, ()))
                 self.next_offset += header.messages
         del self.requests[:count]
         gateway.delivered(applied, [])

@@ -172,7 +172,8 @@ def test_a_large_header_is_refused_before_it_is_decoded() -> None:
 def test_payload_frames_must_match_the_type() -> None:
     for name, message in MESSAGES.items():
         for payloads in range(4):
-            if payloads == payloads_of(message):
+            answered = payloads == 1 and isinstance(message, wire.Receipt)
+            if payloads == payloads_of(message) or answered:
                 wire.decode(VECTORS[name], payloads)
             else:
                 with pytest.raises(BadFrame, match="payload frames"):
