@@ -1,4 +1,4 @@
-"""`ringcast serve bus|products`: one replica in this process."""
+"""`ringcast serve bus|products|sellers|buyers`: one replica in this process."""
 
 from pathlib import Path
 from typing import Annotated
@@ -78,3 +78,43 @@ def products(
     except RaftosMissing as error:
         raise ConfigError(str(error)) from None
     raise typer.Exit(run(loaded.config))
+
+
+@serve_app.command("sellers")
+@reported
+def sellers(
+    config: ConfigOption = None,
+    member: MemberOption = None,
+    log_level: LevelOption = None,
+) -> None:
+    """Run one interface replica for sellers until SIGTERM.
+
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/market_config.py lists them). It keeps
+    nothing: customers live on the bus, items in the product store, and it waits until it reaches both. SIGTERM sends
+    the clients on and finishes what is under way. Exit codes: 0 stopped in order; 2 wrong configuration; 6 an address
+    cannot be bound.
+    """
+    _interface("seller", config, member, log_level)
+
+
+@serve_app.command("buyers")
+@reported
+def buyers(
+    config: ConfigOption = None,
+    member: MemberOption = None,
+    log_level: LevelOption = None,
+) -> None:
+    """Run one interface replica for buyers until SIGTERM: as `serve sellers`; it also finishes orders that others left.
+
+    Exit codes as there.
+    """
+    _interface("buyer", config, member, log_level)
+
+
+def _interface(party: str, config: Path | None, member: int | None, log_level: str | None) -> None:
+    from replicas import market_config
+    from replicas.market import run
+    from ringcast.market_types import Party
+
+    loaded = market_config.load(config, {"id": member, "log_level": log_level})
+    raise typer.Exit(run(loaded.config, Party(party)))

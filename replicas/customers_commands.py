@@ -99,7 +99,7 @@ class Record(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """The order is refused, for a reason that the interface found. -> this error."""
+    """The call, and the order if there is one, is refused, for a reason that the interface found. -> this error."""
 
     order: str
     code: str
@@ -222,7 +222,7 @@ COMMANDS: Final = Kinds(
         6: (RemoveFromCart, (_HASH, _ID, limits.quantity)),
         7: (ClearCart, (_HASH,)),
         8: (Record, (_HASH, _ID, _lines)),
-        9: (Refuse, (_ID, _code, _details)),
+        9: (Refuse, (_optional_id, _code, _details)),
         10: (Abandon, (_ID,)),
         11: (GiveFeedback, (_HASH, _ID, _ID, market.thumb)),
     },

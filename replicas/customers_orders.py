@@ -103,7 +103,7 @@ class Orders:
         )
 
     def refuse(self, command: c.Refuse) -> NoReturn:
-        if self._tables.order(command.order) is None:
+        if command.order and self._tables.order(command.order) is None:
             self._refuse(command.order)
         raise from_wire(command.code, command.details)
 

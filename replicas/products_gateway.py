@@ -186,9 +186,7 @@ class ProductGateway(ProductFront):
         self.counters["operate"] += 1
         size = size_of(request.operations)
         error: RingcastError | None
-        if request.client != connection.client:
-            error = Refused(reason="the client id is not the one of this connection's HELLO: say HELLO again")
-        elif size > REQUEST_BYTES_MAX:
+        if size > REQUEST_BYTES_MAX:
             error = TooLarge(what="the request", size=size, limit=REQUEST_BYTES_MAX, unit="bytes")
         else:
             error = trouble or self._overload(connection, size)

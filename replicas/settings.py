@@ -30,14 +30,15 @@ class ConfigError(Exception):
     """A configuration is not valid. The text names each key, its value, the bound and where the value came from."""
 
 
-def _address(value: str) -> str:
+def check_address(value: str) -> str:
+    """host:port, as it is. Raises ValueError."""
     found = _ADDRESS.fullmatch(value)
     if found is None or (found["port"] != "*" and int(found["port"]) > 65_535):
         raise ValueError("expected host:port with a port of 0 to 65535, or * for any free one")
     return value
 
 
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, AfterValidator(check_address)]
 
 
 def by_member(value: Any) -> Any:

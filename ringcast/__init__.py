@@ -8,10 +8,13 @@
     async with ringcast.products("cluster.json") as store:
         await store.put("Desk lamp", seller="ann", category="home", keywords=["light"], price=1_999, quantity=3)
 
+    async with ringcast.market.Buyer("cluster.json") as buyer:
+        await buyer.login("ann", "correct horse")
+
 `ringcast.sync` has the same without asyncio. All errors are children of `RingcastError` (`ringcast.errors`).
 """
 
-from ringcast import sync
+from ringcast import market, sync
 from ringcast.client import Bus, connect
 from ringcast.errors import (
     AlreadyApplied,
@@ -118,6 +121,7 @@ __all__ = [
     "WindowExceeded",
     "WrongCluster",
     "connect",
+    "market",
     "products",
     "sync",
 ]

@@ -85,13 +85,16 @@ class ProductStore:
 
     async def __aenter__(self) -> Self:
         self._context = zmq.Context()
-        self._session = ProductSession(self._context, self._endpoints)
+        self._session = self._make_session(self._context)
         try:
             await self._session.start(self._timeout_s)
         except BaseException:
             await self.close()
             raise
         return self
+
+    def _make_session(self, context: "zmq.Context[zmq.Socket[bytes]]") -> ProductSession:
+        return ProductSession(context, self._endpoints)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -170,14 +173,14 @@ class ProductStore:
     ) -> Item | None:
         """An item, None if there is none of this id on sale."""
         value = await self._ask(Get(item), consistency, timeout)
-        return None if value is None else _item(value)
+        return None if value is None else item_of(value)
 
     async def stock(
         self, item: str, *, consistency: Consistency = "linearizable", timeout: float | None = None
     ) -> Stock | None:
         """Units of an item left, reserved and sold."""
         value = await self._ask(StockOf(item), consistency, timeout)
-        return None if value is None else Stock._make(_checked(_STOCK, value))
+        return None if value is None else Stock._make(checked(_STOCK, value))
 
     async def change_price(self, item: str, seller: str, price: int, *, timeout: float | None = None) -> None:
         """A new price, for orders that are reserved from now on. Raises UnknownItem, NotTheSeller."""
@@ -189,11 +192,11 @@ class ProductStore:
         Raises UnknownItem, NotTheSeller, OutOfStock.
         """
         value = await self._change(ChangeQuantity(item, seller, change), timeout)
-        return int(_checked(_U63, value))
+        return int(checked(_U63, value))
 
     async def remove(self, item: str, seller: str, *, timeout: float | None = None) -> int:
         """Take an item off sale; returns how many units were left. Raises UnknownItem, NotTheSeller."""
-        return int(_checked(_U63, await self._change(Remove(item, seller), timeout)))
+        return int(checked(_U63, await self._change(Remove(item, seller), timeout)))
 
     async def by_seller(
         self,
@@ -205,7 +208,7 @@ class ProductStore:
         timeout: float | None = None,
     ) -> Page[Item]:
         """A page of a seller's items, by id; go on with `page.next` until it is ""."""
-        return _page(await self._ask(BySeller(seller, cursor, limit), consistency, timeout, alone=True))
+        return items_of(await self._ask(BySeller(seller, cursor, limit), consistency, timeout, alone=True))
 
     async def items(
         self,
@@ -216,7 +219,7 @@ class ProductStore:
         timeout: float | None = None,
     ) -> Page[Item]:
         """A page of all items on sale, by id; go on with `page.next` until it is ""."""
-        return _page(await self._ask(Items(cursor, limit), consistency, timeout, alone=True))
+        return items_of(await self._ask(Items(cursor, limit), consistency, timeout, alone=True))
 
     async def search(
         self,
@@ -233,9 +236,7 @@ class ProductStore:
         Best: has the most of them; then by id. Go on with `page.next` until it is "".
         """
         question = Search(category, tuple(keywords), cursor, limit)
-        value = await self._ask(question, consistency, timeout, alone=True)
-        entries, more = _checked(_MATCHES, value)
-        return Page(tuple(Match(_item(item), matched) for item, matched in entries), more)
+        return matches_of(await self._ask(question, consistency, timeout, alone=True))
 
     # ---- orders
 
@@ -268,11 +269,11 @@ class ProductStore:
     async def due(self, limit: int = PAGE, *, timeout: float | None = None) -> tuple[Reservation, ...]:
         """Held orders whose time is over, oldest first: confirm or release each."""
         value = await self._ask(Due(limit), "linearizable", timeout, alone=True)
-        return tuple(map(_reservation, _checked(many(_RESERVATION, PAGE_MAX), value)))
+        return tuple(map(_reservation, checked(many(_RESERVATION, PAGE_MAX), value)))
 
     async def sweep(self, limit: int = PAGE, *, timeout: float | None = None) -> tuple[str, ...]:
         """Release up to `limit` held orders whose time is over, oldest first; returns their ids."""
-        found: tuple[str, ...] = _checked(_ORDERS, await self._change(Sweep(limit), timeout))
+        found: tuple[str, ...] = checked(_ORDERS, await self._change(Sweep(limit), timeout))
         return found
 
     # ---- the replica
@@ -283,7 +284,7 @@ class ProductStore:
         "linearizable": what the leader says, once a quorum has confirmed that it leads.
         """
         value = await self._ask(StatusOf(), consistency, timeout)
-        found: dict[str, Plain] = _checked(mapping(plain, 64), value)
+        found: dict[str, Plain] = checked(mapping(plain, 64), value)
         return found
 
     async def instruct(
@@ -298,20 +299,29 @@ class ProductStore:
         return value  # type: ignore[no-any-return]
 
 
-def _checked(check: Check, value: T) -> T:
+def checked(check: Check, value: T) -> T:
+    """The value of an outcome. Raises BadFrame."""
     check("the answer", value)
     return value
 
 
-def _item(value: Any) -> Item:
-    return Item._make(_checked(_ITEM, value))
+def item_of(value: Any) -> Item:
+    """An item as an outcome holds it. Raises BadFrame."""
+    return Item._make(checked(_ITEM, value))
 
 
-def _page(value: Any) -> Page[Item]:
-    entries, more = _checked(_PAGE, value)
-    return Page(tuple(map(_item, entries)), more)
+def items_of(value: Any) -> Page[Item]:
+    """A page of items as an outcome holds it. Raises BadFrame."""
+    entries, more = checked(_PAGE, value)
+    return Page(tuple(map(item_of, entries)), more)
+
+
+def matches_of(value: Any) -> Page[Match]:
+    """A page of matches as an outcome holds it. Raises BadFrame."""
+    entries, more = checked(_MATCHES, value)
+    return Page(tuple(Match(item_of(item), matched) for item, matched in entries), more)
 
 
 def _reservation(value: Any) -> Reservation:
-    order, state, lines, due_us = _checked(_RESERVATION, value)
+    order, state, lines, due_us = checked(_RESERVATION, value)
     return Reservation(order, state, tuple(map(SoldLine._make, lines)), due_us)

@@ -43,11 +43,15 @@ class ProductSession(Failover):
     """Connects to one replica at a time, by preference to the one that leads."""
 
     backoff_max_s: ClassVar[float] = 0.1
+    #: How errors call it.
+    what: ClassVar[str] = "product store"
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints) -> None:
         super().__init__(context, endpoints)
         self.client = os.urandom(CLIENT_ID_BYTES)
         self.replica = 0
+        #: The highest index that an answer to a question stood at.
+        self.applied = 0
         self._opened: int | None = None
         self._changes = Lane()
         self._asks = {wire.LINEARIZABLE: Lane(), wire.LOCAL: Lane()}
@@ -72,9 +76,9 @@ class ProductSession(Failover):
         for lane in self._lanes:
             for request in lane.drain():
                 sent_change = lane is self._changes and request.attempts
-                request.fail(self._unknown(request) if sent_change else Closed(what="product store"))
+                request.fail(self._unknown(request) if sent_change else Closed(what=self.what))
         for request in self._expired:
-            request.fail(Closed(what="product store"))
+            request.fail(Closed(what=self.what))
         if self._pause is not None:
             self._pause.cancel()
         self._room.set()
@@ -100,7 +104,7 @@ class ProductSession(Failover):
                 self._room.clear()
                 await self._room.wait()
         if self._closed:
-            raise Closed(what="product store")
+            raise Closed(what=self.what)
         outcome = lane.add(item, alone=alone)
         self._flush_soon()
         if math.isinf(seconds):
@@ -131,16 +135,22 @@ class ProductSession(Failover):
         if self._connection is None or self._opened is None or self._pause is not None:
             return
         while not self._ended and (request := self._changes.take()) is not None:
-            items = tuple(request.items)
-            acknowledged = self._changes.acknowledged
-            self._connection.send(Operate(self.client, request.number, acknowledged, self._opened, items))
+            self._connection.send(self._change_frame(request))
         for consistency, lane in self._asks.items():
             while (request := lane.take()) is not None:
                 # One number space for both lanes of questions, told apart by the lowest bit.
                 number = request.number << 1 | consistency
                 self._connection.send(Ask(number, consistency, tuple(request.items)))
 
+    def _change_frame(self, request: Request) -> wire.Message:
+        assert self._opened is not None
+        return Operate(self.client, request.number, self._changes.acknowledged, self._opened, tuple(request.items))
+
     # ---- connections
+
+    def _open(self, welcome: wire.Welcome) -> None:
+        """A new client id begins with this answer."""
+        self._opened = welcome.opened
 
     def _next_address(self) -> str:
         hint, self._hint = self._hint, ""
@@ -160,7 +170,7 @@ class ProductSession(Failover):
             self._learn(welcome.members)
             self._connection = connection
             if self._opened is None:
-                self._opened = welcome.opened
+                self._open(welcome)
             self._attached()
             self._flush()
             self._trouble = await asyncio.shield(connection.lost)
@@ -201,7 +211,8 @@ class ProductSession(Failover):
         match message:
             case Outcomes(client, sequence, outcomes) if client == self.client:
                 self._settle(self._changes, sequence, outcomes)
-            case Found(number, _, outcomes):
+            case Found(number, applied, outcomes):
+                self.applied = max(self.applied, applied)
                 self._settle(self._asks[number & 1], number >> 1, outcomes)
             case wire.Refused(client, sequence) if client == self.client:
                 self._on_refused(self._changes, sequence, wire.error_of(message))
@@ -240,19 +251,23 @@ class ProductSession(Failover):
     def _on_refused(self, lane: Lane, number: int, error: RingcastError) -> None:
         if isinstance(error, Unavailable):
             lane.again(number)
-            self._trouble = error
-            if isinstance(error, NotLeader):
-                self._move(error, str(error.details.get("address") or ""))
-            elif isinstance(error, Overloaded):
-                self._rest()
-            else:
-                self._move(error)
+            self._turned_away(error)
             return
         request = lane.finish(number)
         if request is not None:
             request.fail(error)
             self._room.set()
             self._flush_soon()
+
+    def _turned_away(self, error: Unavailable) -> None:
+        """This replica does not take it now."""
+        self._trouble = error
+        if isinstance(error, NotLeader):
+            self._move(error, str(error.details.get("address") or ""))
+        elif isinstance(error, Overloaded):
+            self._rest()
+        else:
+            self._move(error)
 
     def _rest(self) -> None:
         """Send nothing for a while."""

@@ -23,12 +23,24 @@ from ringcast.blocking import BlockingClient, Loop, blocking
 from ringcast.endpoints import Cluster
 from ringcast.errors import Closed
 from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.market_sync import Buyer, Seller
 from ringcast.products_sync import ProductStore, products
 from ringcast.publisher import LINGER_MS
 from ringcast.subscription import Start
 from ringcast.types import Headers, Receipt, Record
 
-__all__ = ["Bus", "Message", "ProductStore", "Publisher", "Subscription", "Ticket", "connect", "products"]
+__all__ = [
+    "Bus",
+    "Buyer",
+    "Message",
+    "ProductStore",
+    "Publisher",
+    "Seller",
+    "Subscription",
+    "Ticket",
+    "connect",
+    "products",
+]
 
 
 def connect(
