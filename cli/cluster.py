@@ -14,7 +14,8 @@ import typer
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
 from replicas.local_cluster import FILE_NAME, LocalCluster, MemoryLost
-from replicas.local_files import BUS, PRODUCTS, LocalClusterError
+from replicas.local_files import BUS, BUYERS, INTERFACES, PRODUCTS, SELLERS, LocalClusterError, Role
+from replicas.local_market import create_interfaces
 from replicas.raft.errors import RaftosMissing
 
 _WATCH_S = 0.5
@@ -32,9 +33,19 @@ class OnlyRole(Enum):
 
     BUS = BUS.name
     PRODUCTS = PRODUCTS.name
+    SELLERS = SELLERS.name
+    BUYERS = BUYERS.name
 
 
 OnlyOption = Annotated[int | None, typer.Option("--only", metavar="ID", help="This replica alone.")]
+SellersOption = Annotated[
+    int | None,
+    typer.Option("--sellers", min=0, max=7, help="Interfaces for sellers; 2 for a new cluster, 0: none."),
+]
+BuyersOption = Annotated[
+    int | None,
+    typer.Option("--buyers", min=0, max=7, help="Interfaces for buyers; 2 for a new cluster, 0: none."),
+]
 RoleOption = Annotated[OnlyRole, typer.Option("--role", help="Whose replica --only names.")]
 
 
@@ -54,8 +65,9 @@ class _Part:
 
     @property
     def has_quorum(self) -> bool:
-        """As far as processes go."""
-        return 2 * len(self.cluster.running()) > len(self.cluster.replicas)
+        """As far as processes go; of interfaces one is enough."""
+        running = len(self.cluster.running())
+        return running > 0 if self.cluster.role in INTERFACES else 2 * running > len(self.cluster.replicas)
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +87,8 @@ def up(
             "--products", min=0, max=7, help="Of the product store; 3 for a new cluster, 0: none [default: as it is]."
         ),
     ] = None,
+    sellers: SellersOption = None,
+    buyers: BuyersOption = None,
     data: DataOption = DEFAULT_FOLDER,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; `down` ends it.")] = False,
     only: OnlyOption = None,
@@ -85,7 +99,7 @@ def up(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Start a cluster on this machine, or what of it does not run: the bus, and the product store beside it.
+    """Start a cluster on this machine, or what of it does not run: the bus, the product store, the marketplace.
 
     Writes DIR/cluster.json, which every command and client takes. Without --detach it runs until Ctrl-C. Without raftos
     the bus runs alone; one line says how to get it.
@@ -93,7 +107,10 @@ def up(
     """
     new = not (data / FILE_NAME).exists()
     bus = _open_or_create(data, replicas, durability)
-    parts = [_part(found, only, role) for found in (bus, _products(data, products, new=new)) if found is not None]
+    found = [bus, _products(data, products, new=new)]
+    if found[1] is not None:
+        found += [_interfaces(data, one, count, new=new) for one, count in ((SELLERS, sellers), (BUYERS, buyers))]
+    parts = [_part(one, only, role) for one in found if one is not None]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     for part in parts:
@@ -127,12 +144,14 @@ def _settle(parts: Sequence[_Part]) -> str | None:
     """Wait until it serves, or as far as it can come; what an operator must do, if only an operator can."""
     advice = None
     for part in parts:
-        if part.has_quorum:
+        if part.cluster.role in INTERFACES and not all(one.has_quorum for one in parts[:2]):
+            part.cluster.wait_live(part.wanted)
+        elif part.has_quorum:
             try:
                 part.cluster.wait_ready(part.wanted)
             except MemoryLost as lost:
                 advice = str(lost)
-        else:
+        elif part.cluster.role not in INTERFACES:
             part.cluster.wait_live(part.wanted)
             what = "ordered" if part.cluster.role is BUS else "sold"
             render.note(f"less than a quorum runs: nothing is {what} until more replicas are started")
@@ -176,11 +195,28 @@ def _products(data: Path, count: int | None, *, new: bool) -> LocalCluster | Non
     return cluster
 
 
+def _interfaces(data: Path, role: Role, count: int | None, *, new: bool) -> LocalCluster | None:
+    """The folder's interfaces of a kind, made if they are asked for; None if there are none."""
+    cluster = LocalCluster.open(data, role)
+    if cluster.replicas:
+        _check_count(cluster, count, f"--{role.name}", "ringcast up --data OTHER")
+        return cluster
+    wanted = 2 if count is None and new else count
+    return create_interfaces(data, role, wanted) if wanted else None
+
+
 def _show(parts: Sequence[_Part], advice: str | None, json: bool) -> None:
     bus = parts[0].cluster
     if json:
-        document = {"cluster": bus.cluster, "file": str(bus.path), "advice": advice, "started": parts[0].started}
-        document |= {"products_started": [member for part in parts[1:] for member in part.started]}
+        document: dict[str, object] = {
+            "cluster": bus.cluster,
+            "file": str(bus.path),
+            "advice": advice,
+            "started": parts[0].started,
+        }
+        for role in (PRODUCTS, *INTERFACES):
+            started = [member for part in parts if part.cluster.role is role for member in part.started]
+            document[f"{role.name}_started"] = started
         replicas = [asdict(replica) for part in parts for replica in part.cluster.replicas.values()]
         render.as_json({**document, "replicas": replicas})
         return
@@ -223,10 +259,11 @@ def down(
 ) -> None:
     """End a cluster on this machine; its data stays. Only processes that `up` started there are signalled."""
     folder = _folder_of(data, cluster)
-    parts = [_part(LocalCluster.open(folder, one), only, role) for one in (PRODUCTS, BUS)]
+    parts = [_part(LocalCluster.open(folder, one), only, role) for one in (*INTERFACES[::-1], PRODUCTS, BUS)]
     stopped = {part.cluster.role.name: part.cluster.stop(part.wanted) for part in parts}
     if json:
-        render.as_json({"stopped": stopped[BUS.name], "products_stopped": stopped[PRODUCTS.name]})
+        others = {f"{one.name}_stopped": stopped[one.name] for one in (PRODUCTS, *INTERFACES)}
+        render.as_json({"stopped": stopped[BUS.name], **others})
         return
     for part in parts:
         if members := stopped[part.cluster.role.name]:

@@ -30,6 +30,7 @@ from replicas.local_files import (
     Role,
     addresses,
     peer_entry,
+    peers_of,
     read_settings,
     write_replica,
 )
@@ -87,7 +88,7 @@ class LocalCluster:
             raise LocalClusterError(f"{folder} holds a cluster already: start it again, or name another folder")
         folder.mkdir(parents=True, exist_ok=True)
         found = addresses(role, {member: (hosts or {}).get(member, HOST) for member in range(1, count + 1)})
-        peers = {member: peer_entry(*own[:2]) for member, own in found.items()}
+        peers = peers_of(role, found)
         with cluster._edited():
             for member, own in found.items():
                 cluster.replicas[member] = write_replica(role, folder, member, own, peers, settings or {})

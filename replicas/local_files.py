@@ -32,13 +32,17 @@ class Role(NamedTuple):
 
 BUS = Role("bus", "replica", "replica", ("peer", "pub", "client", "feed", "http"), "cluster")
 PRODUCTS = Role("products", "products", "products replica", ("peer", "client", "http"), "products_cluster")
+SELLERS = Role("sellers", "sellers", "sellers interface", ("client", "http"), "sellers_cluster")
+BUYERS = Role("buyers", "buyers", "buyers interface", ("client", "http"), "buyers_cluster")
+#: Of the marketplace; they keep nothing, and one that runs is enough.
+INTERFACES = (SELLERS, BUYERS)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalReplica:
     """One entry of `replicas` in cluster.json. Endpoints as ZeroMQ addresses, `http` as a URL; pid 0: never started.
 
-    `feed`: "" where the role has none.
+    `peer`, `feed`: "" where the role has none.
     """
 
     role: str
@@ -76,6 +80,11 @@ def peer_entry(first: str, second: str) -> str:
     return f"{first}:{second.rpartition(':')[2]}"
 
 
+def peers_of(role: Role, found: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """The table [peers]: where others reach each of these replicas."""
+    return {member: own[0] if role in INTERFACES else peer_entry(*own[:2]) for member, own in found.items()}
+
+
 def write_replica(
     role: Role,
     folder: Path,
@@ -100,7 +109,7 @@ def write_replica(
         pid=0,
         started="",
         config=str(path),
-        peer=f"tcp://{bound['peer']}",
+        peer=f"tcp://{bound['peer']}" if "peer" in bound else "",
         client=f"tcp://{bound['client']}",
         feed=f"tcp://{bound['feed']}" if "feed" in bound else "",
         http=f"http://{bound['http']}",
