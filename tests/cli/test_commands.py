@@ -131,19 +131,22 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
     """Issue point 8: what `up` writes, one replica by itself, and only our processes are ended."""
     data = tmp_path / "cluster"
     where = ("--data", str(data))
+    small = ("--replicas", "3", "--products", "1", "--sellers", "1", "--buyers", "1")
     try:
-        made = document(ringcast("up", "--detach", "--json", "--replicas", "3", "--products", "1", *where))
+        made = document(ringcast("up", "--detach", "--json", *small, *where))
         assert (made["started"], made["products_started"]) == ([1, 2, 3], [1])
+        assert (made["sellers_started"], made["buyers_started"]) == ([1], [1])
         written = json.loads((data / "cluster.json").read_text())
         assert written["cluster"] == made["cluster"] != "0"
         keys = {"role", "id", "pid", "started", "config", "peer", "client", "feed", "http", "data"}
-        assert [set(one) for one in written["replicas"]] == [keys] * 4
-        assert [one["role"] for one in written["replicas"]] == ["bus"] * 3 + ["products"]
+        assert [set(one) for one in written["replicas"]] == [keys] * 6
+        assert [one["role"] for one in written["replicas"]] == ["bus"] * 3 + ["products", "sellers", "buyers"]
         assert written["products_cluster"] not in {"0", written["cluster"]}
         again = document(ringcast("up", "--detach", "--json", *where))
         assert (again["started"], again["products_started"]) == ([], [])
         ringcast("up", "--detach", "--replicas", "5", *where, code=7)
         ringcast("up", "--detach", "--products", "3", *where, code=7)
+        ringcast("up", "--detach", "--buyers", "3", *where, code=7)
         ringcast("up", "--detach", "--only", "9", *where, code=7)
         file = str(data / "cluster.json")
         assert document(ringcast("down", "--only", "2", "--json", "--cluster", file))["stopped"] == [2]
@@ -152,7 +155,8 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
         ringcast("health", "--cluster", str(data))
     finally:
         stopped = document(ringcast("down", "--json", *where))
-    assert stopped == {"stopped": [1, 2, 3], "products_stopped": [1]}
+    others = {"products_stopped": [1], "sellers_stopped": [1], "buyers_stopped": [1]}
+    assert stopped == {"stopped": [1, 2, 3], **others}
     assert "nothing was running" in ringcast("down", *where).stdout
 
 

@@ -212,12 +212,20 @@ async def test_bytes_that_are_no_operation_or_question_have_outcomes(client: Cli
 async def test_limits_of_one_frame(client: Client) -> None:
     client.operate(1, *[b"x" * 16_000] * 17)
     assert isinstance(await client.refused(1), errors.TooLarge)
-    client.operate(2, LAMP, client=b"another's id is."[:16])
-    message = await client.receive()
-    assert isinstance(message, wire.Refused)
-    assert "HELLO" in str(wire.error_of(message))
     client.ask(3, *[Search("home", (), "", PAGE_MAX)] * 2)
     assert isinstance(await client.failed(3), errors.TooLarge)
+
+
+async def test_a_connection_carries_requests_of_other_clients_too(client: Client) -> None:
+    """An interface of the marketplace relays; each client id is numbered by itself."""
+    other = b"another's id is."[:16]
+    client.operate(1, LAMP)
+    client.operate(1, LAMP._replace(item="desk"), client=other)
+    found = [await client.receive() for _ in range(2)]
+    assert [(one.client == other, one.sequence) for one in found if isinstance(one, wire.Outcomes)] == [
+        (False, 1),
+        (True, 1),
+    ]
 
 
 async def test_who_does_not_lead_says_who_does(two: Group, client: Client) -> None:
