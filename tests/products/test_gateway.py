@@ -222,7 +222,7 @@ async def test_a_connection_carries_requests_of_other_clients_too(client: Client
     client.operate(1, LAMP)
     client.operate(1, LAMP._replace(item="desk"), client=other)
     found = [await client.receive() for _ in range(2)]
-    assert [(one.client == other, one.sequence) for one in found if isinstance(one, wire.Outcomes)] == [
+    assert [(one.client == other, one.sequence) for one in found if isinstance(one, Outcomes)] == [
         (False, 1),
         (True, 1),
     ]
