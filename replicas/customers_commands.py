@@ -161,7 +161,7 @@ class HistoryOf(NamedTuple):
 
 
 class OrdersFrom(NamedTuple):
-    """For the audit: orders by id behind `cursor`. -> Page of [order, recorded, lines of (item, quantity)]."""
+    """For the audit: orders by id behind `cursor`. -> Page of [order, recorded, lines of (item, quantity), time]."""
 
     cursor: str
     limit: int

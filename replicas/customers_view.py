@@ -78,5 +78,5 @@ class CustomersView:
             order = self._tables.order(name.decode())
             purchase = self._tables.purchase(order.buyer, order.number) if order is not None and order.number else None
             lines = tuple((line.item, line.quantity) for line in purchase.lines) if purchase else ()
-            entries.append((name.decode(), purchase is not None, lines))
+            entries.append((name.decode(), purchase is not None, lines, purchase.time_us if purchase else 0))
         return (tuple(entries), names[limit - 1].decode() if len(names) > limit else "")

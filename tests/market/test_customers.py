@@ -177,7 +177,7 @@ def test_a_purchase_is_recorded_once_and_clears_the_cart() -> None:
     assert clerk.do(record) == (order, time_us, lines), "whoever sends it again, and whatever is in the cart now"
     assert len(clerk.ask(c.CartOf(who))[2]) == 1
     assert clerk.ask(c.HistoryOf(who, "", 10))[2] == (((order, time_us, lines),), "")
-    assert clerk.ask(c.OrdersFrom("", 10)) == ((("o-1", True, (("lamp", 2),)),), "")
+    assert clerk.ask(c.OrdersFrom("", 10)) == ((("o-1", True, (("lamp", 2),), time_us),), "")
     assert clerk.do(c.Abandon("o-1"), sequence=0) is True
 
 
@@ -200,7 +200,7 @@ def test_what_changed_meanwhile_refuses_the_purchase_for_ever(change: str) -> No
         clerk.do(c.RemoveFromCart(who, "lamp", 2))
     with pytest.raises(market_errors.OrderAbandoned):
         clerk.do(c.Record(who, "o-1", (("lamp", 2, 150),)))
-    assert clerk.ask(c.OrdersFrom("", 10)) == ((("o-1", False, ()),), "")
+    assert clerk.ask(c.OrdersFrom("", 10)) == ((("o-1", False, (), 0),), "")
 
 
 def test_an_abandoned_order_is_never_recorded() -> None:
