@@ -4,6 +4,9 @@ Nothing is kept for a subscriber and nothing waits for one: a slow one loses fra
 by `previous` or at the next control frame, and fetches (docs/faults.md 34, 36). A control frame leaves at least each
 250 ms, and as soon as the feed pauses, so that a lost tail is found at once. `FEED_LIMITS` bounds what a slow
 subscriber's queue can hold, and for how long: one that reads nothing for five seconds is cut.
+
+With keys it is an XPUB that subscribes nobody by itself: each subscription is looked at (broker/grants.py), and each
+set of patterns has a control topic of its own, so that nobody hears of topics that he may not read.
 """
 
 import asyncio
@@ -12,7 +15,9 @@ from collections.abc import Callable, Iterable
 
 import zmq
 
-from broker.sockets import DrainedSocket, SocketLimits
+from broker.grants import Grant
+from broker.security import CLIENTS, Security
+from broker.sockets import DrainedSocket, Message, SocketLimits, ZmqContext, ZmqSocket, open_socket
 from ringcast.feed import CONTROL_INTERVAL_MS, encode_batch, encode_control
 from ringcast.wire import BatchInfo
 
@@ -26,17 +31,48 @@ FEED_LIMITS = SocketLimits(send_queue_max=4_000, heartbeat_ms=1_000)
 #: With so many changed topics a control frame leaves at once, so that it stays small.
 CHANGED_TOPICS_MAX = 4_096
 UNKNOWN_CLUSTER = 0
+#: Subscriptions of one key between two control frames; beyond it its connections are cut.
+SUBSCRIPTIONS_MAX = 1_000
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
+
+
+def open_feed_socket(context: ZmqContext, security: Security | None) -> ZmqSocket:
+    """The socket of a feed, to be bound."""
+    if security is None:
+        return open_socket(context, zmq.PUB, FEED_LIMITS)
+    socket = open_socket(context, zmq.XPUB, FEED_LIMITS)
+    socket.setsockopt(zmq.XPUB_MANUAL, 1)
+    security.listen(socket, CLIENTS)
+    return socket
 
 
 class Feed:
-    """Publishes on a bound PUB. `counters`: batches, controls, too_large.
+    """Publishes on a bound socket of `open_feed_socket`. `counters`: batches, controls, too_large, subscriptions ...
 
     `publish` is called with each delivery, `jump` when a snapshot moved the state without delivering.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], cluster: Callable[[], int], *, ring: int, next_offset: int) -> None:
+    def __init__(
+        self,
+        socket: ZmqSocket,
+        cluster: Callable[[], int],
+        *,
+        ring: int,
+        next_offset: int,
+        security: Security | None = None,
+    ) -> None:
         self.counters: Counter[str] = Counter()
-        self._socket = DrainedSocket(socket)
+        self._security = security
+        if security is None:
+            self._socket = DrainedSocket(socket)
+        else:
+            # One at a time: libzmq applies what is decided to the connection of the message that was read last.
+            self._door = security.door(socket, CLIENTS)
+            identify = self._door.of_subscription
+            self._socket = DrainedSocket(socket, self._on_subscriptions, turn_messages_max=1, identify=identify)
+            security.on_change.append(self._keys_changed)
+        self._subscribed: Counter[str] = Counter()
+        self._controls: dict[bytes, Grant] = {}  # with keys: those that were subscribed to
         self._cluster = cluster
         self._ring = ring
         self._next_offset = next_offset
@@ -95,13 +131,46 @@ class Feed:
 
     def _on_interval(self) -> None:
         self._timer = self._loop.call_later(CONTROL_INTERVAL_S, self._on_interval)
+        self._subscribed.clear()
         self._control()
+
+    # ------------------------------------------------------------------ who may read what
+
+    def _on_subscriptions(self, messages: list[Message]) -> None:
+        assert self._security is not None
+        for parts, key in zip(messages, self._socket.keys, strict=False):
+            sign, wanted = parts[0][:1], parts[0][1:]
+            grant = self._security.grant(key)
+            if grant is None or len(parts) != 1 or sign not in {_SUBSCRIBE, _UNSUBSCRIBE}:
+                self.counters["subscriptions_refused" if key else "subscriptions_ended"] += 1
+                continue
+            self._subscribed[key] += 1
+            if self._subscribed[key] > SUBSCRIPTIONS_MAX:
+                self.counters["cut"] += self._door.cut(key.__eq__)
+                continue
+            prefixes = grant.feed_prefixes(wanted)
+            self.counters["subscriptions" if prefixes else "subscriptions_refused"] += sign == _SUBSCRIBE
+            for prefix in prefixes:
+                self._socket.socket.setsockopt(zmq.SUBSCRIBE if sign == _SUBSCRIBE else zmq.UNSUBSCRIBE, prefix)
+            if prefixes == (grant.control,):
+                self._controls[grant.control] = grant
+
+    def _keys_changed(self) -> None:
+        """Whose patterns changed was cut, and subscribes anew."""
+        assert self._security is not None
+        known = {grant.control for grant in self._security.keyring.grants.values()}
+        self._controls = {name: grant for name, grant in self._controls.items() if name in known}
 
     def _control(self) -> None:
         cluster = self._cluster()
         if cluster == UNKNOWN_CLUSTER:
             return
-        self._socket.send(encode_control(cluster, self._ring, self._next_offset, self._since, self._changed))
+        if self._security is None:
+            self._socket.send(encode_control(cluster, self._ring, self._next_offset, self._since, self._changed))
+        for name, grant in self._controls.items():
+            changed = {topic: last for topic, last in self._changed.items() if grant.may_read(topic)}
+            _, header = encode_control(cluster, self._ring, self._next_offset, self._since, changed)
+            self._socket.send((name, header))
         self.counters["controls"] += 1
         self._since = self._next_offset
         self._changed.clear()

@@ -4,6 +4,8 @@ Per frame: decode strictly, check limits, keep the credit (A9). Per loop turn: a
 (A1). Per verdict: one RECEIPT or REFUSED to the connection that waits for it, after delivery (D4). Nothing here looks
 into a batch beyond its table of lengths.
 
+With keys (`security`) each message tells whose it is, and what its owner may do is looked up once a connection.
+
 What a client does wrong hurts that client alone: garbage is dropped and counted, a typed refusal names the limit, and
 who does not read its answers is cut. A client that was cut, or that this process does not know, is told so at its next
 frame, and connects again (K2).
@@ -18,7 +20,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import zmq
 
+from broker.grants import Grant
 from broker.intake import Account, Intake, IntakeLimits
+from broker.security import Security, clients_door, grant_of
 from broker.sockets import DrainedSocket, Message, Sent
 from ringcast.batch import check, pack
 from ringcast.errors import (
@@ -113,12 +117,14 @@ class GatewayLimits(NamedTuple):
 
 
 class _Connection(Account):
-    """A client after its HELLO. `unread`: answers that libzmq still holds for it."""
+    """A client after its HELLO. `key`: it was said with. `unread`: answers that libzmq still holds for it."""
 
-    __slots__ = ("unread", "unread_bytes")
+    __slots__ = ("grant", "key", "unread", "unread_bytes")
 
-    def __init__(self, route: bytes, client: bytes, credit: int) -> None:
+    def __init__(self, route: bytes, client: bytes, credit: int, key: str, grant: Grant) -> None:
         super().__init__(route, client, credit)
+        self.key = key
+        self.grant = grant
         self.unread: deque[tuple[zmq.MessageTracker, int]] = deque()
         self.unread_bytes = 0
 
@@ -140,6 +146,7 @@ class Gateway:
         feed: str,
         limits: GatewayLimits | None = None,
         observe: Callable[[float], None] = lambda _: None,
+        security: Security | None = None,
     ) -> None:
         """`observe(seconds)`: from a PUBLISH to its verdict."""
         self.limits = limits or GatewayLimits()
@@ -153,7 +160,9 @@ class Gateway:
         self._members: tuple[Endpoint, ...] = ()
         self._leaving = ""
         self._loop = asyncio.get_running_loop()
-        self._socket = DrainedSocket(socket, self._on_frames)
+        self._security = security
+        identify = clients_door(security, socket, self._keys_changed)
+        self._socket = DrainedSocket(socket, self._on_frames, identify=identify)
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     @property
@@ -212,9 +221,9 @@ class Gateway:
     def _on_frames(self, messages: list[Message]) -> None:
         self.intake.now_s = time.monotonic()  # the loop's own is that of when it woke
         trouble = self._trouble()
-        for parts in messages:
+        for parts, key in zip(messages, self._socket.keys, strict=False):
             try:
-                self._on_message(parts, trouble)
+                self._on_message(parts, key, trouble)
             except UnsupportedVersion as error:
                 self.counters["dropped"] += 1
                 self._fail(parts[0], 0, error)
@@ -225,7 +234,7 @@ class Gateway:
                 self._fail(parts[0], 0, error)
         self._submit()
 
-    def _on_message(self, parts: Message, trouble: RingcastError | None) -> None:
+    def _on_message(self, parts: Message, key: str, trouble: RingcastError | None) -> None:
         route = parts[0]
         frame = decode(parts[1] if len(parts) > 1 else b"", len(parts) - 2)
         connection = self._connections.get(route)
@@ -233,9 +242,12 @@ class Gateway:
         cluster = self._replica.cluster()
         if frame.cluster not in (cluster, ANY_CLUSTER) or frame.ring != self._ring:
             expect(frame, cluster, self._ring)
+        if connection is not None and connection.key != key:
+            self._drop(connection)  # its name came to be another connection's
+            connection = None
         if connection is None:
             if type(message) is Hello:
-                self._on_hello(route, message)
+                self._on_hello(route, message, key)
             elif type(message) is not Goodbye:
                 self.counters["strangers"] += 1
                 self._fail(route, 0, NotReady(replica=self._member, state="waiting for HELLO on this connection"))
@@ -251,13 +263,17 @@ class Gateway:
                 self._on_request(connection, message)
             case Hello():
                 self._drop(connection)
-                self._on_hello(route, message)
+                self._on_hello(route, message, key)
             case Goodbye():
                 self._drop(connection)
             case _:
                 self.counters["dropped"] += 1  # a frame that only replicas send
 
-    def _on_hello(self, route: bytes, hello: Hello) -> None:
+    def _on_hello(self, route: bytes, hello: Hello, key: str) -> None:
+        grant = grant_of(self._security, key)
+        if grant is None:
+            self.counters["without_grant"] += 1  # revoked in this moment: it is cut
+            return
         cluster = self._replica.cluster()
         if cluster == UNKNOWN_CLUSTER or self._leaving:
             self._fail(route, 0, self._trouble() or NotReady(replica=self._member, state="starting"))
@@ -267,7 +283,7 @@ class Gateway:
             self._fail(route, 0, NotReady(replica=self._member, state=state))
             return
         credit = self.intake.grant(hello.wanted, len(self._connections) + 1)
-        connection = self._connections[route] = _Connection(route, hello.client, credit)
+        connection = self._connections[route] = _Connection(route, hello.client, credit, key, grant)
         self.counters["hello"] += 1
         limits, standing = self.limits, self._replica.standing()
         batch = Limits(limits.batch_bytes_max, limits.batch_count_max, TOPIC_BYTES_MAX, limits.intake.outstanding_max)
@@ -299,7 +315,7 @@ class Gateway:
             check(packed, publish.messages)
         except BadFrame as error:
             return error
-        return None
+        return None if connection.grant.admin else connection.grant.refuse_publish(publish.topic, packed)
 
     def _on_request(self, connection: _Connection, request: Fetch | Query) -> None:
         self.counters["requests"] += 1
@@ -313,8 +329,13 @@ class Gateway:
             what = "the number of unanswered requests"
             self._fail(connection.route, number, TooLarge(what=what, size=size, limit=limit, unit="requests"))
             return
+        error = connection.grant.refuse_request(request)
+        if error is not None:
+            self._fail(connection.route, number, error)
+            return
         connection.requests.add(number)
-        self._replica.answer(request, partial(self._reply, connection, number))
+        query = request.name if type(request) is Query else ""
+        self._replica.answer(request, partial(self._reply, connection, number, query))
 
     # ------------------------------------------------------------------ frames out
 
@@ -334,6 +355,7 @@ class Gateway:
         self,
         connection: _Connection,
         number: int,
+        query: str,
         answer: Fetched | Answer | RingcastError,
         payloads: Sequence[bytes],
     ) -> None:
@@ -341,6 +363,8 @@ class Gateway:
         if connection.closed or number not in connection.requests:
             return
         connection.requests.remove(number)
+        if isinstance(answer, Answer):
+            answer = connection.grant.show(query, answer)
         if isinstance(answer, RingcastError):
             self._fail(connection.route, number, answer)
             return
@@ -398,6 +422,13 @@ class Gateway:
     def _drop(self, connection: _Connection) -> None:
         self._connections.pop(connection.route, None)
         self.intake.close(connection)
+
+    def _keys_changed(self) -> None:
+        """Who has other rights than before says HELLO again, or is gone for good: its connection is cut already."""
+        assert self._security is not None
+        for connection in list(self._connections.values()):
+            if self._security.grant(connection.key) != connection.grant:
+                self._drop(connection)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)

@@ -1,7 +1,7 @@
 """Transport between the members: PUB/SUB for what goes to all, DEALER -> ROUTER for what goes to one.
 
 Each member binds a PUB and a ROUTER and connects a SUB to every peer's PUB and one DEALER to each peer's ROUTER; peers
-come and go while it runs (V12).
+come and go while it runs (V12). A SUB for each peer: with keys, what it brings is that peer's word.
 DEALERs only send and the ROUTER only receives, so each direction of a pair has a connection and a bounded queue of its
 own. The frames are opaque here: a codec turns them into events, and what it refuses is dropped and counted
 (docs/faults.md 38-41).
@@ -10,26 +10,34 @@ Nothing is queued for a peer that is not connected (ZMQ_IMMEDIATE): the protocol
 minutes would only be refused by their view. A queue at its high-water mark cuts that peer: the connection is closed
 with what it holds, counted, and made again (A9: no frame is dropped in silence).
 
+With keys (`security`) every socket speaks CURVE, and a frame whose sender is not the member whose key brought it is
+dropped and counted (docs/faults.md 45, 46).
+
 V1: the socket monitor of each DEALER tells a broken connection within milliseconds of a kill -9: the kernel of the dead
 process's machine closes its sockets. `on_peer_lost` follows when the connection broke *and* the immediate reconnect
 failed, so that a connection that is only cut and made again suspects nobody. A stopped process (SIGSTOP) keeps its
 connections: it is silence, and the core's business.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import repeat
+from operator import attrgetter
 from struct import Struct
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import zmq
 
+from broker.security import Security
 from broker.sockets import DrainedSocket, Message, Sent, SocketLimits, ZmqContext, bind, open_socket
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
 
 Event_co = TypeVar("Event_co", covariant=True)
 Event = TypeVar("Event")
+_sender_of = attrgetter("sender")
 
 RECONNECT_MS = 10
 RECONNECT_MS_MAX = 200
@@ -37,19 +45,20 @@ RECONNECT_MS_MAX = 200
 #: it is whole. So a connection without an answer is replaced, and an attempt without one is begun again.
 CUT_AFTER_MS = 1_000
 CONNECT_TIMEOUT_MS = 500
-_MONITORED = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+#: After a refused handshake; a peer that rotates its key is found again so much later.
+REFUSED_PAUSE_S = 0.2
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+_MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _HANDSHAKE_FAILED
 _MONITOR_FRAME = Struct("=HI")  # event, value; the second part is the endpoint
 
 
 class FrameDecoder(Protocol[Event_co]):
-    """Frames -> event; None: nothing to tell (our own frame). Raises RingcastError only."""
+    """Frames -> event; None: nothing to tell (our own frame). Raises RingcastError only.
+
+    With keys an event says whose it is: `sender`, a member's id.
+    """
 
     def decode(self, frames: Sequence[bytes]) -> Event_co | None:
         """Decode one multipart message."""
@@ -86,22 +95,33 @@ class Link(Enum):
 
 
 class _Peer:
-    """One peer's DEALER, its monitor, and what is known of the way."""
+    """One peer's DEALER, its monitor, its SUB, and what is known of the way.
 
-    __slots__ = ("dealer", "endpoints", "link", "monitor")
+    `keys`: what the peer may prove, none without security; it is believed to have the first one until it has not.
+    """
 
-    def __init__(self, endpoints: PeerEndpoints) -> None:
+    __slots__ = ("dealer", "endpoints", "keys", "link", "monitor", "sub")
+
+    def __init__(self, endpoints: PeerEndpoints, keys: tuple[str, ...]) -> None:
         self.endpoints = endpoints
+        self.keys = keys
         self.link = Link.UNKNOWN
         self.dealer: DrainedSocket | None = None
         self.monitor: DrainedSocket | None = None
+        self.sub: DrainedSocket | None = None
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """Close the DEALER, with everything it had queued."""
         if self.dealer is not None and not self.dealer.closed:
             self.dealer.socket.disable_monitor()
             self.dealer.close()
         if self.monitor is not None:
             self.monitor.close()
+
+    def close(self) -> None:
+        self.hang_up()
+        if self.sub is not None:
+            self.sub.close()
 
 
 class PeerTransport(Generic[Event]):
@@ -122,9 +142,11 @@ class PeerTransport(Generic[Event]):
         on_peer_lost: Callable[[int], None],
         on_peer_found: Callable[[int], None],
         limits: PeerLimits | None = None,
+        security: Security | None = None,
     ) -> None:
         """`bind_pub` None: nothing goes to all, so there is neither PUB nor SUB."""
         self._context = context
+        self._security = security
         self._codec = codec
         self._on_events = on_events
         self._on_peer_lost = on_peer_lost
@@ -132,19 +154,25 @@ class PeerTransport(Generic[Event]):
         self._limits = limits or PeerLimits()
         self.counters: Counter[str] = Counter()
         self._closed = False
-        router = self._open(zmq.ROUTER)
+        router = self._open_bound(zmq.ROUTER)
         # Both are bound before the loop knows either: an address that is refused leaves no reader behind.
         self.peer_endpoint = bind(router, bind_peer)
         self.pub_endpoint = ""
         self._pub: DrainedSocket | None = None
-        self._sub: DrainedSocket | None = None
         if bind_pub is not None:
-            pub = self._open(zmq.PUB, self._limits.pub_queue_max)
+            # XPUB is PUB that tells of its subscribers, and so of the keys behind its connections.
+            pub = self._open_bound(zmq.XPUB if security else zmq.PUB, self._limits.pub_queue_max)
             self.pub_endpoint = bind(pub, bind_pub)
-            self._pub = DrainedSocket(pub)
-            self._sub = DrainedSocket(self._open(zmq.SUB), self._decoded)
-            self._sub.socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._router = DrainedSocket(router, self._routed)
+            if security is None:
+                self._pub = DrainedSocket(pub)
+            else:
+                pub.setsockopt(zmq.XPUB_VERBOSE, 1)
+                door = security.door(pub, security.peers_domain)
+                self._pub = DrainedSocket(pub, lambda _: None, identify=door.of_subscription)
+        identify = security.door(router, security.peers_domain).of_route if security else None
+        self._router = DrainedSocket(router, self._routed, identify=identify)
+        if security is not None:
+            security.on_change.append(self._keys_changed)
         self._peers: dict[int, _Peer] = {}
         for member, endpoints in peers.items():
             self.add(member, endpoints)
@@ -162,26 +190,44 @@ class PeerTransport(Generic[Event]):
         socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
         return socket
 
+    def _open_bound(self, kind: int, send_queue_max: int = 1_000) -> "zmq.Socket[bytes]":
+        socket = self._open(kind, send_queue_max)
+        if self._security is not None:
+            self._security.listen(socket, self._security.peers_domain)
+        return socket
+
     # -------------------------------------------------------------- who
 
     def add(self, member: int, endpoints: PeerEndpoints) -> None:
-        """Connect to a peer, or to its new addresses; nothing happens if it is connected to these."""
+        """Connect to a peer, or to its new addresses; nothing happens if it is connected to these.
+
+        With security, nothing happens either as long as the keyring has no key of it.
+        """
         known = self._peers.get(member)
         if known is not None and known.endpoints == endpoints:
             return
         self.remove(member)
-        self._peers[member] = _Peer(endpoints)
-        if self._sub is not None:
-            self._sub.socket.connect(endpoints.pub)
+        keys = self._security.keys_of(member) if self._security is not None else ()
+        if self._security is not None and not keys:
+            self.counters["peer_without_key"] += 1
+            return
+        self._peers[member] = _Peer(endpoints, keys)
+        self._subscribe(member)
         self._connect(member)
+
+    def _keys_changed(self) -> None:
+        """Peers with other keys than before are connected to again, those without are not."""
+        assert self._security is not None
+        for member, peer in list(self._peers.items()):
+            if set(peer.keys) != set(self._security.keys_of(member)):
+                self.remove(member)
+                self.add(member, peer.endpoints)
 
     def remove(self, member: int) -> None:
         """Drop the connections to a peer, and what is queued for it; `on_peer_lost` does not follow."""
         peer = self._peers.pop(member, None)
         if peer is not None:
             peer.close()
-            if self._sub is not None:
-                self._sub.socket.disconnect(peer.endpoints.pub)
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -227,19 +273,25 @@ class PeerTransport(Generic[Event]):
     def _routed(self, messages: list[Message]) -> None:
         for frames in messages:
             del frames[0]  # the ROUTER's name of the connection; who sent it stands in the envelope
-        self._decoded(messages)
+        security = self._security
+        self._decoded(messages, repeat(None) if security is None else map(security.sender, self._router.keys))
 
-    def _decoded(self, messages: list[Message]) -> None:
+    def _decoded(self, messages: list[Message], senders: Iterable[int | None]) -> None:
+        """`senders`: whose key brought each message; None: nobody's."""
         decode = self._codec.decode
         events = []
-        for frames in messages:
+        for frames, sender in zip(messages, senders, strict=False):
             try:
                 event = decode(frames)
             except RingcastError as error:
                 self._dropped(error)
                 continue
-            if event is not None:
-                events.append(event)
+            if event is None:
+                continue
+            if sender is not None and _sender_of(event) != sender:
+                self.counters["dropped_foreign_sender"] += 1
+                continue
+            events.append(event)
         if events and not self._closed:
             self._on_events(events)
 
@@ -256,19 +308,56 @@ class PeerTransport(Generic[Event]):
     def _connect(self, member: int) -> None:
         """A new DEALER to a peer; the old one goes with everything it had queued."""
         peer = self._peers[member]
-        peer.close()
+        peer.hang_up()
         socket = self._open(zmq.DEALER, self._limits.peer_queue_max)
         socket.setsockopt(zmq.IMMEDIATE, 1)
+        if self._security is not None:
+            self._security.dial(socket, peer.keys[0])
         monitor = socket.get_monitor_socket(_MONITORED)
         peer.dealer = DrainedSocket(socket)
         peer.monitor = DrainedSocket(monitor, lambda messages: self._monitored(member, peer, messages))
         socket.connect(peer.endpoints.peer)
+
+    def _subscribe(self, member: int) -> None:
+        """A new SUB to a peer: who sends here is known by its connection, and by the key behind it."""
+        if self._pub is None:
+            return
+        peer = self._peers[member]
+        if peer.sub is not None:
+            peer.sub.close()
+        socket = self._open(zmq.SUB)
+        senders: Iterable[int | None] = repeat(None)
+        if self._security is not None:
+            self._security.dial(socket, peer.keys[0])
+            senders = repeat(member)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        peer.sub = DrainedSocket(socket, lambda messages: self._decoded(messages, senders))
+        socket.connect(peer.endpoints.pub)
 
     def _monitored(self, member: int, peer: _Peer, messages: list[Message]) -> None:
         for frames in messages:
             event, _ = _MONITOR_FRAME.unpack(frames[0])
             if not self._closed and self._peers.get(member) is peer:  # else a callback of ours removed it
                 self._link_changed(member, peer, event)
+                if event & _HANDSHAKE_FAILED and peer.keys:
+                    self._refused(member, peer, event)
+
+    def _refused(self, member: int, peer: _Peer, event: int) -> None:
+        """It does not allow our key (yet), or has another one than we thought: while it rotates it has its other one.
+
+        libzmq does not try again by itself what was refused.
+        """
+        self.counters["handshake_refused" if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH else "handshake_broken_off"] += 1
+        if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            peer.keys = (*peer.keys[1:], peer.keys[0])
+        dealer = peer.dealer
+
+        def again() -> None:
+            if not self._closed and self._peers.get(member) is peer and peer.dealer is dealer:
+                self._subscribe(member)
+                self._connect(member)
+
+        asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, again)
 
     def _link_changed(self, member: int, peer: _Peer, event: int) -> None:
         """V1, as a table: handshake = found; broken, then a failed connect = lost; a first connect that fails too."""
@@ -292,6 +381,6 @@ class PeerTransport(Generic[Event]):
         self._closed = True
         for peer in self._peers.values():
             peer.close()
-        for socket in (self._router, self._pub, self._sub):
+        for socket in (self._router, self._pub):
             if socket is not None:
                 socket.close()

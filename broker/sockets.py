@@ -17,9 +17,10 @@ whether more follow (420 k against 320 k two-frame messages/s at 100 B). Keeping
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import repeat
 from typing import TypeAlias
 
 import zmq
@@ -27,6 +28,8 @@ from zmq.backend import Socket as Backend
 
 Message: TypeAlias = list[bytes]
 OnFrames: TypeAlias = Callable[[list[Message]], None]
+#: (first part, its frame) -> the public key of who sent the message, "" if there is none (broker/doors.py).
+Identify: TypeAlias = Callable[[bytes, zmq.Frame], str]
 ZmqContext: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
 
@@ -134,8 +137,12 @@ class DrainedSocket:
         loop: asyncio.AbstractEventLoop | None = None,
         turn_messages_max: int = 1_000,
         turn_bytes_max: int = 16 << 20,
+        identify: Identify | None = None,
     ) -> None:
         self.socket = socket
+        #: While `on_frames` runs: for each of its messages the key of who sent it; without `identify`, "" for each.
+        self.keys: Iterable[str] = repeat("")
+        self._identify = identify
         self.oversized = 0  # messages of more than PARTS_MAX frames, dropped
         self._on_frames = on_frames
         self._turn_messages_max = turn_messages_max
@@ -143,6 +150,7 @@ class DrainedSocket:
         self._loop = loop or asyncio.get_running_loop()
         self._recheck: asyncio.Handle | None = None
         self._closed = False
+        self._found: list[str] = []
         if on_frames is not None:
             self._descriptor = socket.fileno()
             self._loop.add_reader(self._descriptor, self._drain)
@@ -220,6 +228,8 @@ class DrainedSocket:
             if more and self._recheck is None:
                 self._plan_recheck()
             if messages:
+                if self._found:
+                    self.keys, self._found = self._found, []
                 self._on_frames(messages)
 
     def _receive_into(self, messages: list[Message]) -> bool:
@@ -228,13 +238,14 @@ class DrainedSocket:
         After a first message ZMQ_EVENTS is asked, which is cheaper than an exception where few came; later not, for
         it is dearer where many do.
         """
-        socket, receive = self.socket, _receive
+        socket, receive, identify = self.socket, _receive, self._identify
         bytes_left = self._turn_bytes_max
         for number in range(self._turn_messages_max):
             frame = receive(socket, _NOBLOCK, False)
             part = frame.bytes
             bytes_left -= len(part)
             parts = [part]
+            key = identify(part, frame) if identify is not None else ""
             while frame.more:
                 frame = receive(socket, _NOBLOCK, False)
                 part = frame.bytes
@@ -243,6 +254,8 @@ class DrainedSocket:
                     parts.append(part)
             if len(parts) <= PARTS_MAX:
                 messages.append(parts)
+                if identify is not None:
+                    self._found.append(key)
             else:
                 self.oversized += 1
             if number == 0 and not self._readable():

@@ -1,5 +1,6 @@
 """`ringcast`: the commands, each in a module of its own; no logic here."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cli import (
     cluster,
     cursors,
     demo,
+    keys,
     market,
     members,
     products,
@@ -21,8 +23,9 @@ from cli import (
     status,
     topics,
 )
-from cli.common import ClusterOption, JsonOption, use_cluster
+from cli.common import ClusterOption, JsonOption, KeysOption, use_cluster
 from cli.render import as_json
+from ringcast.keys import ENVIRONMENT
 
 app = typer.Typer(
     name="ringcast",
@@ -33,6 +36,7 @@ app = typer.Typer(
 for module in (
     cluster,
     members,
+    keys,
     topics,
     cursors,
     status,
@@ -65,11 +69,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     cluster: ClusterOption = None,
+    keys: KeysOption = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     use_cluster(cluster)
+    if keys is not None:
+        os.environ[ENVIRONMENT] = str(keys)
 
 
 @app.command("version")

@@ -13,7 +13,7 @@ import typer
 
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
-from replicas.local_cluster import FILE_NAME, LocalCluster, MemoryLost
+from replicas.local_cluster import FILE_NAME, KEYS_NAME, LocalCluster, MemoryLost
 from replicas.local_files import BUS, BUYERS, INTERFACES, PRODUCTS, SELLERS, LocalClusterError, Role
 from replicas.local_market import create_interfaces
 from replicas.raft.errors import RaftosMissing
@@ -97,6 +97,9 @@ def up(
         Durability | None,
         typer.Option("--durability", help="Of a new cluster: a publish waits for a majority's disks, or memory."),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Of a new cluster: encrypt and authenticate everything; makes DIR/keys.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Start a cluster on this machine, or what of it does not run: the bus, the product store, the marketplace.
@@ -106,7 +109,7 @@ def up(
     Exit code 3: it runs, but too few replicas remember what they acknowledged; it says what to do.
     """
     new = not (data / FILE_NAME).exists()
-    bus = _open_or_create(data, replicas, durability)
+    bus = _open_or_create(data, replicas, durability, secure=secure)
     found = [bus, _products(data, products, new=new)]
     if found[1] is not None:
         found += [_interfaces(data, one, count, new=new) for one, count in ((SELLERS, sellers), (BUYERS, buyers))]
@@ -158,15 +161,20 @@ def _settle(parts: Sequence[_Part]) -> str | None:
     return advice
 
 
-def _open_or_create(data: Path, replicas: int | None, durability: Durability | None) -> LocalCluster:
+def _open_or_create(data: Path, replicas: int | None, durability: Durability | None, *, secure: bool) -> LocalCluster:
     if not (data / FILE_NAME).exists():
         settings = {} if durability is None else {"durability": durability.value}
-        return LocalCluster.create(data, replicas or 3, settings)
+        return LocalCluster.create(data, replicas or 3, settings, secure=secure)
     cluster = LocalCluster.open(data)
     if durability is not None and durability.value != cluster.durability:
         raise LocalClusterError(
             f"{data} holds a cluster with durability={cluster.durability}: leave --durability out; to change it, end "
             "the cluster in order and set the key in each replica-*.toml"
+        )
+    if secure and not (data / KEYS_NAME).exists():
+        raise LocalClusterError(
+            f"{data} holds a cluster without keys: `ringcast keys init --folder DIR`, set keys = DIR in each file of a "
+            "replica, and start all of them again; or name another folder with --data"
         )
     _check_count(cluster, replicas, "--replicas", "ringcast members add")
     return cluster

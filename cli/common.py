@@ -17,6 +17,7 @@ import typer
 
 import ringcast
 from cli import render
+from replicas.keys import KeysError
 from replicas.local_files import LocalClusterError
 from replicas.settings import ConfigError
 from store.errors import BackupDamaged, ForeignBackup, StoreError
@@ -34,6 +35,15 @@ ClusterOption = Annotated[
         "--cluster",
         metavar="FILE|ENDPOINTS",
         help="cluster.json, its folder, or tcp://host:port,... [default: RINGCAST_CLUSTER, else ./ringcast-data]",
+        rich_help_panel="Cluster",
+    ),
+]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="Our key file, or its folder [default: RINGCAST_KEYS, else what cluster.json names].",
         rich_help_panel="Cluster",
     ),
 ]
@@ -68,7 +78,7 @@ def cluster_of(cluster: str | None) -> str:
 def code_of(error: BaseException) -> int:
     """The exit code of an error."""
     table: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], int], ...] = (
-        (ConfigError, USAGE),
+        ((ConfigError, KeysError, ringcast.KeysUnusable), USAGE),
         (LocalClusterError, LOCAL),
         ((BackupDamaged, ForeignBackup), REFUSED),
         (StoreError, LOCAL),
@@ -87,7 +97,7 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     def run(*arguments: P.args, **options: P.kwargs) -> R:
         try:
             return function(*arguments, **options)
-        except (ringcast.RingcastError, LocalClusterError, ConfigError, StoreError) as error:
+        except (ringcast.RingcastError, LocalClusterError, ConfigError, KeysError, StoreError) as error:
             render.error(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:

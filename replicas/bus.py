@@ -6,10 +6,11 @@ from typing import Any
 
 import zmq
 
-from broker.feed import FEED_LIMITS, Feed
+from broker.feed import Feed, open_feed_socket
 from broker.gateway import Gateway, GatewayLimits
 from broker.intake import IntakeLimits
 from broker.peers import PeerTransport
+from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
 from replicas.bus_health import ShellMetrics, checks, readiness
 from replicas.clocks import wall_us
@@ -41,6 +42,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
     async def start(self) -> None:
         """Open the folder, bind every address, make the first step. Raises StoreError, AddressRefused."""
         config = self.config
+        self.open_security("bus", config.id)
         opened = open_store(config, TopicBounds())
         self.shell = shell = Shell(config, opened, self.halt)
         shell.feed = self._feed(shell)
@@ -50,7 +52,10 @@ class BusReplica(ReplicaProcess[BusConfig]):
         shell.on_configuration = self.links.configured
         shell.on_introduced = self.links.introduced
         self.health = HealthServer(
-            lambda: readiness(shell), lambda: ShellMetrics(shell), role="bus", checks=lambda: checks(shell)
+            lambda: readiness(shell),
+            lambda: ShellMetrics(shell, self.security),
+            role="bus",
+            checks=lambda: checks(shell),
         )
         self.http = await self.start_health(self.health, config.bind_http)
         self.retention = Retention(
@@ -85,10 +90,11 @@ class BusReplica(ReplicaProcess[BusConfig]):
 
     def _feed(self, shell: Shell) -> Feed:
         config = self.config
-        socket = open_socket(self._context, zmq.PUB, FEED_LIMITS)
+        socket = open_feed_socket(self._context, self.security)
         bound = bind(socket, f"tcp://{config.bind_feed}")
         self.feed_endpoint = advertised(bound, config.advertise_feed)
-        return Feed(socket, shell.cluster, ring=config.ring, next_offset=shell.machine.topics.next_offset)
+        next_offset = shell.machine.topics.next_offset
+        return Feed(socket, shell.cluster, ring=config.ring, next_offset=next_offset, security=self.security)
 
     def _gateway(self, shell: Shell) -> Gateway:
         config, group = self.config, shell.group
@@ -96,6 +102,8 @@ class BusReplica(ReplicaProcess[BusConfig]):
         intake = IntakeLimits(request_bytes_max=min(IntakeLimits().request_bytes_max, group.request_bytes_max))
         limits = GatewayLimits(batch_bytes_max=batch_bytes_max, intake=intake)
         socket = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=batch_bytes_max + (1 << 20)))
+        if self.security is not None:
+            self.security.listen(socket, CLIENTS)
         bound = bind(socket, f"tcp://{config.bind_client}")
         self.client_endpoint = advertised(bound, config.advertise_client)
         return Gateway(
@@ -106,6 +114,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             feed=self.feed_endpoint,
             limits=limits,
             observe=shell.timings.publish.observe,
+            security=self.security,
         )
 
     def _transport(self, shell: Shell) -> PeerTransport[Any]:
@@ -119,6 +128,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             on_events=shell.received,
             on_peer_lost=shell.peer_lost,
             on_peer_found=self.links.found,
+            security=self.security,
         )
 
     def _know_members(self) -> None:

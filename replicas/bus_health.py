@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from broker.security import Security
 from replicas.accepted_loss import advice
 from replicas.health import Checks
 from replicas.metrics import by_name, counters, disk_space, dropped, events, gauges
@@ -46,8 +47,9 @@ def checks(shell: Shell) -> Checks:
 class ShellMetrics(Collector):
     """Read from the shell when asked for; nothing is counted twice."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, security: Security | None) -> None:
         self._shell = shell
+        self._security = security
         self._labels = {"ring": str(shell.config.ring), "member": str(shell.config.id)}
 
     def collect(self) -> Iterable[Metric]:
@@ -129,6 +131,8 @@ class ShellMetrics(Collector):
         parts = (("transport", shell.transport), ("gateway", shell.gateway), ("feed", shell.feed))
         groups: dict[str, Mapping[str, float]] = {"shell": shell.counters}
         groups |= {name: part.counters for name, part in parts if part is not None}
+        if self._security is not None:
+            groups["security"] = self._security.all_counters()
         yield events(labels, groups)
         yield dropped(labels, groups)
         timings, gateway = shell.timings, groups.get("gateway", {})

@@ -1,8 +1,9 @@
 """A replica as a process, whatever its role: signals, the loop, the exit code, and what the log says if it can't start.
 
 Exit codes (documented in `ringcast serve ROLE --help`):
-0 stopped in order; 3 it stopped itself, an invariant is broken (V7); 4 the disk failed or is damaged (D5); 5 the data
-folder is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster (V12, R16).
+0 stopped in order; 2 its keys cannot be used, or libzmq is too old; 3 it stopped itself, an invariant is broken (V7);
+4 the disk failed or is damaged (D5); 5 the data folder is in use or another member's; 6 an address cannot be bound; 7
+it was removed from the cluster (V12, R16).
 
 Signals: SIGTERM, SIGINT leave the group and stop (V11), a second one stops at once.
 """
@@ -21,17 +22,20 @@ from typing import Any, Generic
 import structlog
 import zmq
 
+from broker.security import Security
 from broker.sockets import AddressRefused
 from replicas import logs
 from replicas.addresses import blame, keys_of
 from replicas.health import HealthServer
-from replicas.settings import Config
+from replicas.settings import Config, ConfigError
+from ringcast.errors import KeysUnusable
 from store.errors import FolderInUse, StoreError, WrongFolder
 
-STOPPED, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 3, 4, 5, 6, 7
+STOPPED, CONFIGURATION, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 2, 3, 4, 5, 6, 7
 #: The writer's thread needs the interpreter for microseconds between two syncs: it must not wait 5 ms for them.
 SWITCH_INTERVAL_S = 0.0005
 CLOSE_TIMEOUT_S = 10.0
+LIBZMQ_MIN = (4, 3, 2)
 
 
 class ReplicaProcess(ABC, Generic[Config]):
@@ -43,6 +47,7 @@ class ReplicaProcess(ABC, Generic[Config]):
         self.log = structlog.get_logger().bind(member=config.id, **bound)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self.security: Security | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
 
@@ -57,6 +62,19 @@ class ReplicaProcess(ABC, Generic[Config]):
     @abstractmethod
     def close_parts(self) -> None:
         """Close what `start` opened, however far it came."""
+
+    def open_security(self, role: str, member: int | None) -> Security | None:
+        """The keys of this process, before any socket is bound; None: it is to speak plain. Raises ConfigError."""
+        folder = self.config.keys
+        if folder is None:
+            self.log.warning("no_keys", next="set RINGCAST_KEYS, or keep every port on a network that you trust whole")
+            return None
+        try:
+            self.security = Security(self._context, folder, role, member)
+        except KeysUnusable as error:
+            raise ConfigError(f"keys: {error}") from None
+        self.background(self.security.watch())
+        return self.security
 
     async def start_health(self, health: HealthServer, bind_http: str) -> str:
         """Listen; returns host:port. Raises AddressRefused."""
@@ -97,6 +115,8 @@ class ReplicaProcess(ABC, Generic[Config]):
         for task in self._tasks:
             task.cancel()
         self.close_parts()
+        if self.security is not None:
+            self.security.close()
         self._context.destroy(linger=0)
 
 
@@ -127,8 +147,18 @@ async def _main(make: Callable[[Config], ReplicaProcess[Config]], config: Config
         key, address = " and ".join(keys_of(config, error.endpoint)), error.endpoint.removeprefix("tcp://")
         replica.log.critical("address_refused", key=key, address=address, why=error.why, next=blame(address))
         return ADDRESS
+    except ConfigError as error:
+        replica.log.critical("configuration_refused", why=str(error))
+        return CONFIGURATION
     finally:
         replica.close()
+
+
+def check_libzmq(version: tuple[int, int, int] = zmq.zmq_version_info()) -> None:
+    """Random bytes on a port of an older libzmq run code: CVE-2019-6250, CVE-2019-13132. Raises ConfigError."""
+    if version < LIBZMQ_MIN:
+        found, needed = (".".join(map(str, one)) for one in (version, LIBZMQ_MIN))
+        raise ConfigError(f"libzmq is {found}, {needed} or newer is needed: install pyzmq from its wheel")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -141,6 +171,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def host(make: Callable[[Config], ReplicaProcess[Config]], config: Config) -> int:
     """Run one replica in this process until it is told to stop; returns the exit code."""
+    check_libzmq()
     logs.configure(config.log_level, config.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(50_000, 20, 50)

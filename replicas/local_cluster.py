@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from replicas.config import BusConfig
+from replicas.keys import ADMIN_FILE, KeyFolder
 from replicas.local_files import (
     BUS,
     HOST,
@@ -40,6 +41,8 @@ from sequencer.config import MEMBERS_MAX
 
 FILE_NAME = "cluster.json"
 LOCK_NAME = "cluster.lock"
+#: Keys of a cluster that has some; cluster.json names the operator's, so that commands on this machine just work.
+KEYS_NAME = "keys"
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 #: Advice that a replica gives for so long is not of the moment.
@@ -74,11 +77,13 @@ class LocalCluster:
         settings: Mapping[str, object] | None = None,
         hosts: Mapping[int, str] | None = None,
         role: Role = BUS,
+        *,
+        secure: bool = False,
     ) -> Self:
         """Write the configuration of `count` replicas with free ports; nothing runs yet.
 
         `settings`: more keys for each replica's file (numbers, text or a table). `hosts`: members that have an address
-        of their own. Raises LocalClusterError.
+        of their own. `secure`: make keys in the folder; where there are some, they are used. Raises LocalClusterError.
         """
         if not 1 <= count <= MEMBERS_MAX:
             raise LocalClusterError(f"{count} replicas: a group has 1 to {MEMBERS_MAX}; use 3 or 5")
@@ -87,12 +92,23 @@ class LocalCluster:
         if _entries(folder, role):
             raise LocalClusterError(f"{folder} holds a cluster already: start it again, or name another folder")
         folder.mkdir(parents=True, exist_ok=True)
+        if secure:
+            KeyFolder.create(folder / KEYS_NAME)
+        settings = {**(settings or {}), **cluster._let_in(range(1, count + 1))}
         found = addresses(role, {member: (hosts or {}).get(member, HOST) for member in range(1, count + 1)})
         peers = peers_of(role, found)
         with cluster._edited():
             for member, own in found.items():
-                cluster.replicas[member] = write_replica(role, folder, member, own, peers, settings or {})
+                cluster.replicas[member] = write_replica(role, folder, member, own, peers, settings)
         return cluster
+
+    def _let_in(self, members: Iterable[int]) -> dict[str, str]:
+        """Keys for members, if the cluster has any; the setting that names them."""
+        folder = self.folder / KEYS_NAME
+        if not folder.exists():
+            return {}
+        KeyFolder.open(folder).have_members(self.role.name, members)
+        return {"keys": str(folder)}
 
     def add(self, member: int, peers: Mapping[int, tuple[str, str]]) -> None:
         """Write the configuration of one replica more, which is to join `peers`: id -> its first two endpoints (V12).
@@ -107,6 +123,7 @@ class LocalCluster:
         own = addresses(self.role, {member: HOST})[member]
         known = {other: peer_entry(*(one.removeprefix("tcp://") for one in found)) for other, found in peers.items()}
         known[member] = peer_entry(*own[:2])
+        self._let_in([member])
         with self._edited():
             self.replicas[member] = write_replica(self.role, self.folder, member, own, known, self._settings())
 
@@ -156,6 +173,8 @@ class LocalCluster:
         ours = [asdict(replica) for replica in self.replicas.values()]
         both = [*ours, *others] if self.role is BUS else [*others, *ours]
         half = self.path.with_suffix(".tmp")
+        if (self.folder / KEYS_NAME).exists():
+            document["keys"] = str(self.folder / KEYS_NAME / ADMIN_FILE)
         changed = {"cluster": "0", **document, self.role.cluster_key: self.cluster, "replicas": both}
         half.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
         half.replace(self.path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import zmq
 
+from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
 from replicas.health import HealthServer
 from replicas.hosting import DISK, HALTED, REMOVED, ReplicaProcess, host
@@ -50,11 +51,16 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         )
         self.transport = RaftTransport(RING, config.id, lambda address: MemberAddress.parse(address).peer_endpoint)
         self.node = self._open(raft)
-        self.transport.open(self._context, f"tcp://{config.bind_peer}", self.node)
+        security = self.open_security("products", config.id)
+        self.transport.open(self._context, f"tcp://{config.bind_peer}", self.node, security=security)
         self.member = ProductMember(self.node, self.store, lambda: len(self.transport.connected))
         router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=_FRAME_BYTES_MAX))
+        if security is not None:
+            security.listen(router, CLIENTS)
         client = bind(router, f"tcp://{config.bind_client}")
-        self.gateway = ProductGateway(router, self.member, replica=config.id, observe=self._timings.change.observe)
+        self.gateway = ProductGateway(
+            router, self.member, replica=config.id, observe=self._timings.change.observe, security=security
+        )
         self.health = HealthServer(
             lambda: readiness(self.member),
             lambda: ProductMetrics(self.member, self.gateway, self._timings, self._counters),
@@ -128,6 +134,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
 
     def _counters(self) -> Mapping[str, Mapping[str, float]]:
         return {
+            "security": self.security.all_counters() if self.security is not None else {},
             "raft": self.node.state.counters,
             "transport": self.transport.counters,
             "gateway": self.gateway.counters,

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import zmq
 
+from broker.grants import ANYTHING, Grant
+from broker.security import Security, clients_door, grant_of
 from broker.sockets import DrainedSocket, Message, Sent
 from ringcast import wire
 from ringcast.errors import BadFrame, NotReady, RingcastError, UnsupportedVersion, WrongCluster
@@ -54,13 +56,29 @@ class ProductLimits(NamedTuple):
 
 
 class Connection:
-    """A client after its HELLO. `bytes`, `count`: of its unanswered requests; `unread`: answers that libzmq holds."""
+    """A client after its HELLO. `key`: it was said with. `grant`: what it may do.
 
-    __slots__ = ("bytes", "client", "closed", "count", "route", "silent_ticks", "unread", "unread_bytes")
+    `bytes`, `count`: of its unanswered requests; `unread`: answers that libzmq holds.
+    """
 
-    def __init__(self, route: bytes, client: bytes) -> None:
+    __slots__ = (
+        "bytes",
+        "client",
+        "closed",
+        "count",
+        "grant",
+        "key",
+        "route",
+        "silent_ticks",
+        "unread",
+        "unread_bytes",
+    )
+
+    def __init__(self, route: bytes, client: bytes, key: str = "", grant: Grant = ANYTHING) -> None:
         self.route = route
         self.client = client
+        self.key = key
+        self.grant = grant
         self.bytes = 0
         self.count = 0
         self.silent_ticks = 0
@@ -72,7 +90,13 @@ class Connection:
 class ProductFront(ABC):
     """Serves connections on a bound ROUTER. `counters`: frames by kind, `dropped`, `refused`, `cut` ..."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", replica: int, limits: ProductLimits | None) -> None:
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        replica: int,
+        limits: ProductLimits | None,
+        security: Security | None = None,
+    ) -> None:
         self.limits = limits or ProductLimits()
         self.counters: Counter[str] = Counter()
         self._replica = replica
@@ -81,7 +105,9 @@ class ProductFront(ABC):
         self._leaving = ""
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._socket = DrainedSocket(socket, self._on_frames)
+        self._security = security
+        identify = clients_door(security, socket, self._keys_changed)
+        self._socket = DrainedSocket(socket, self._on_frames, identify=identify)
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     @abstractmethod
@@ -130,9 +156,9 @@ class ProductFront(ABC):
         trouble = self._trouble()
         if self._leaving:
             trouble = NotReady(replica=self._replica, state=f"leaving: {self._leaving}")
-        for parts in messages:
+        for parts, key in zip(messages, self._socket.keys, strict=False):
             try:
-                self._on_message(parts, trouble)
+                self._on_message(parts, key, trouble)
             except (UnsupportedVersion, WrongCluster) as error:
                 self.counters["dropped"] += 1
                 self._fail(parts[0], 0, error)
@@ -140,15 +166,18 @@ class ProductFront(ABC):
                 self.counters["dropped"] += 1
         self._on_wake()
 
-    def _on_message(self, parts: Message, trouble: RingcastError | None) -> None:
+    def _on_message(self, parts: Message, key: str, trouble: RingcastError | None) -> None:
         route = parts[0]
         frame = wire.decode(parts[1] if len(parts) > 1 else b"", len(parts) - 2)
         message, standing = frame.message, self._standing()
         wire.expect(frame, standing.cluster, RING)
         connection = self._connections.get(route)
+        if connection is not None and connection.key != key:
+            self._drop(connection)  # its name came to be another connection's
+            connection = None
         if connection is None:
             if type(message) is wire.Hello:
-                self._on_hello(route, message, standing)
+                self._on_hello(route, message, standing, key)
             elif type(message) is not wire.Goodbye:
                 self.counters["strangers"] += 1
                 self._fail(route, 0, NotReady(replica=self._replica, state="waiting for HELLO on this connection"))
@@ -160,13 +189,17 @@ class ProductFront(ABC):
                 self._send(connection, wire.Pong(nonce, trouble is None, credit, standing.applied))
             case wire.Hello():
                 self._drop(connection)
-                self._on_hello(route, message, standing)
+                self._on_hello(route, message, standing, key)
             case wire.Goodbye():
                 self._drop(connection)
             case _:
                 self._on_request(connection, message, trouble)
 
-    def _on_hello(self, route: bytes, hello: wire.Hello, standing: Standing) -> None:
+    def _on_hello(self, route: bytes, hello: wire.Hello, standing: Standing, key: str) -> None:
+        grant = grant_of(self._security, key)
+        if grant is None:
+            self.counters["without_grant"] += 1  # revoked in this moment: it is cut
+            return
         state = ""
         if self._leaving:
             state = f"leaving: {self._leaving}"
@@ -177,7 +210,7 @@ class ProductFront(ABC):
         if state:
             self._fail(route, 0, NotReady(replica=self._replica, state=state))
             return
-        connection = self._connections[route] = Connection(route, hello.client)
+        connection = self._connections[route] = Connection(route, hello.client, key, grant)
         self.counters["hello"] += 1
         view, applied = (standing.term, max(0, standing.leader)), standing.applied
         credit = self.limits.client_bytes_max
@@ -223,6 +256,13 @@ class ProductFront(ABC):
     def _drop(self, connection: Connection) -> None:
         connection.closed = True
         self._connections.pop(connection.route, None)
+
+    def _keys_changed(self) -> None:
+        """Who has other rights than before says HELLO again, or is gone for good: its connection is cut already."""
+        assert self._security is not None
+        for connection in list(self._connections.values()):
+            if self._security.grant(connection.key) != connection.grant:
+                self._drop(connection)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import zmq
 
+from broker.security import Security
 from replicas.products_front import Connection, ProductFront, ProductLimits, Standing
 from ringcast import wire
 from ringcast.errors import NotReady, Overloaded, Refused, RingcastError, TooLarge
@@ -121,6 +122,7 @@ class ProductGateway(ProductFront):
         *,
         replica: int,
         limits: ProductLimits | None = None,
+        security: Security | None = None,
         clock_us: Callable[[], int] = wall_clock_us,
         observe: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -133,7 +135,7 @@ class ProductGateway(ProductFront):
         self._local: list[_Reading] = []
         self._linearizable: list[_Reading] = []
         self._reader = ThreadPoolExecutor(1, "ringcast-reads")
-        super().__init__(socket, replica, limits)
+        super().__init__(socket, replica, limits, security)
 
     def close(self) -> None:
         super().close()
@@ -186,7 +188,9 @@ class ProductGateway(ProductFront):
         self.counters["operate"] += 1
         size = size_of(request.operations)
         error: RingcastError | None
-        if size > REQUEST_BYTES_MAX:
+        if (denied := connection.grant.refuse_products(change=True)) is not None:
+            error = denied
+        elif size > REQUEST_BYTES_MAX:
             error = TooLarge(what="the request", size=size, limit=REQUEST_BYTES_MAX, unit="bytes")
         else:
             error = trouble or self._overload(connection, size)
@@ -249,7 +253,9 @@ class ProductGateway(ProductFront):
         size = size_of(ask.questions)
         reading = _Reading(connection, ask.request, tuple(map(_question, ask.questions)), size)
         error: RingcastError | None
-        if reading.rows > PAGE_MAX:
+        if (denied := connection.grant.refuse_products(change=False)) is not None:
+            error = denied
+        elif reading.rows > PAGE_MAX:
             error = TooLarge(what="the pages of one frame", size=reading.rows, limit=PAGE_MAX, unit="entries")
         elif reading.instruction is not None and len(reading.questions) > 1:
             error = Refused(reason="an instruction travels alone: send each in a frame of its own")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
@@ -80,8 +80,15 @@ class ReplicaConfig(BaseSettings):
     cluster_name: str = Field(default="ringcast", min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
     id: int = Field(ge=1, le=MEMBER_ID_MAX)
     data: Path
+    keys: Path | None = Field(default=None, description="the folder of keys; none: plain, no authentication")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _no_keys(cls, value: Any) -> Any:
+        """An empty variable is how compose and Kubernetes say none."""
+        return None if value == "" else value
 
     @classmethod
     def settings_customise_sources(

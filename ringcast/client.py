@@ -13,7 +13,7 @@ from ringcast import wire
 from ringcast.batch import pack, table_bytes
 from ringcast.commits import put
 from ringcast.cursors import DELETE, RESET, CursorOperation, check_cursor_name
-from ringcast.endpoints import Cluster, find
+from ringcast.endpoints import Cluster, Keys, find
 from ringcast.errors import Closed, IllegalTopic, TooLarge
 from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
 from ringcast.messages import Message, batch_of
@@ -36,7 +36,12 @@ _MEMBERS = many(_U63, 64)
 
 
 def connect(
-    cluster: Cluster, *, replica: int | None = None, timeout: float = TIMEOUT_S, window_bytes: int = 0
+    cluster: Cluster,
+    *,
+    replica: int | None = None,
+    timeout: float = TIMEOUT_S,
+    window_bytes: int = 0,
+    keys: Keys = None,
 ) -> "Bus":
     """A bus to enter with `async with`.
 
@@ -45,10 +50,13 @@ def connect(
     replica: speak to this one only and never fail over (to look at one replica; for work, leave it out).
     timeout: seconds, for entering and for each call that names no other; `math.inf` = none.
     window_bytes: credit to ask for (A9); 0 = what the replica gives.
+    keys: our key file, which a secured cluster asks for (`ringcast.keys`) [default: RINGCAST_KEYS, else what
+        cluster.json names, else none].
 
-    Raises Refused if `cluster` cannot be read. Entering raises Unreachable, WrongCluster, UnsupportedVersion.
+    Raises Refused if `cluster` cannot be read, KeysUnusable. Entering raises Unreachable, HandshakeRefused,
+    WrongCluster, UnsupportedVersion.
     """
-    return Bus(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes)
+    return Bus(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes, keys=keys)
 
 
 class Bus:
@@ -58,8 +66,10 @@ class Bus:
     no effect. `timeout` arguments are seconds, None = the bus's own; they raise Timeout, or NotInQuorum if that is why.
     """
 
-    def __init__(self, cluster: Cluster, *, replica: int | None, timeout: float, window_bytes: int) -> None:
-        self._endpoints = find(cluster)
+    def __init__(
+        self, cluster: Cluster, *, replica: int | None, timeout: float, window_bytes: int, keys: Keys = None
+    ) -> None:
+        self._endpoints = find(cluster, keys=keys)
         self._replica = replica
         self._timeout_s = timeout
         self._window_bytes = window_bytes

@@ -11,7 +11,8 @@ from typing import Any
 import zmq
 
 from ringcast.batch import BATCH_BYTES_MAX
-from ringcast.errors import BadFrame, Disconnected, ProtocolError, RingcastError, Unreachable
+from ringcast.errors import BadFrame, Disconnected, HandshakeRefused, ProtocolError, RingcastError, Unreachable
+from ringcast.keys import Credentials
 from ringcast.sockets import Watched
 from ringcast.wire import (
     ANY_CLUSTER,
@@ -45,7 +46,13 @@ class Connection:
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, cluster: int, ring: int, handler: Handler
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        cluster: int,
+        ring: int,
+        handler: Handler,
+        credentials: Credentials,
     ) -> None:
         self.endpoint = endpoint
         self.cluster = cluster
@@ -53,6 +60,7 @@ class Connection:
         self.dropped = 0
         self._context = context
         self._handler = handler
+        self._credentials = credentials
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[RingcastError] = self._loop.create_future()
         self._welcome: asyncio.Future[Welcome] = self._loop.create_future()
@@ -63,16 +71,35 @@ class Connection:
         self._nonce = 0
 
     async def open(self, client: bytes, wanted: int, timeout_s: float) -> Welcome:
-        """Connect and say HELLO. Raises Unreachable, Disconnected or what the replica refused us with, and closes."""
+        """Connect and say HELLO, with each server key that the replica may have.
+
+        Raises Unreachable, Disconnected, HandshakeRefused or what the replica refused us with, and closes.
+        """
+        for _ in range(self._credentials.attempts - 1):
+            try:
+                return await self._open(client, wanted, timeout_s)
+            except HandshakeRefused as error:
+                if error.details["certain"]:
+                    raise
+                self._credentials.try_next_server()
+                self.lost, self._welcome = self._loop.create_future(), self._loop.create_future()
+        return await self._open(client, wanted, timeout_s)
+
+    async def _open(self, client: bytes, wanted: int, timeout_s: float) -> Welcome:
         try:
             self._watched = Watched(
                 self._context,
                 zmq.DEALER,
                 self.endpoint,
                 on_frames=self._on_frames,
-                on_lost=lambda: self._lose(Disconnected(endpoint=self.endpoint, why="refused or disconnected")),
+                on_lost=lambda event: self._lose(why_lost(self.endpoint, event, self._credentials)),
                 # Bounded by the credit window and by the requests of the session, not by dropping.
-                options={zmq.SNDHWM: 0, zmq.RCVHWM: 0, zmq.MAXMSGSIZE: BATCH_BYTES_MAX},
+                options={
+                    zmq.SNDHWM: 0,
+                    zmq.RCVHWM: 0,
+                    zmq.MAXMSGSIZE: BATCH_BYTES_MAX,
+                    **self._credentials.options(),
+                },
             )
             self.send(Hello(client, wanted))
             answers: list[asyncio.Future[Any]] = [self._welcome, self.lost]
@@ -169,3 +196,24 @@ class Connection:
             self._lose(Disconnected(endpoint=self.endpoint, why=f"the replica says goodbye: {frame.message.reason}"))
         else:
             self._handler(frame.message, payloads)
+
+
+def why_lost(endpoint: str, event: int, credentials: Credentials) -> RingcastError:
+    """What an event of the socket's monitor means. A refused handshake is told apart from a lost connection."""
+    ours = f"the key of {credentials.name!r}" if credentials.name else "no key"
+    why, certain = "", True
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        why, step = f"it does not allow {ours}", "ask for a key (`ringcast keys add`); one that was revoked stays so"
+    elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and not credentials.name:
+        why, step = "it asks for a key and there is none", "give the client's key file: keys=FILE or RINGCAST_KEYS"
+    elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        why, step = f"it speaks without keys, and {ours} was given", "check the address, or leave the keys out"
+    elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        why, certain = "it broke the handshake off", False
+        if credentials.name:
+            step = f"take a key file of this cluster: it has no keys, or none of the server keys in {credentials.path}"
+        else:
+            step = "it asks for a key (keys=FILE or RINGCAST_KEYS), or is no replica: check the address"
+    if why:
+        return HandshakeRefused(endpoint=endpoint, why=why, next=step, certain=certain)
+    return Disconnected(endpoint=endpoint, why="refused or disconnected")

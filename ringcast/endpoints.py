@@ -7,37 +7,43 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ringcast.errors import Refused
+from ringcast.keys import PLAIN, Credentials, find_credentials
 from ringcast.wire import ANY_CLUSTER
 
 #: What `connect` takes.
 Cluster: TypeAlias = str | os.PathLike[str] | Iterable[str]
+Keys: TypeAlias = str | os.PathLike[str] | None
 
 _SCHEMES = ("tcp://", "ipc://", "inproc://")
 
 
 class Endpoints(NamedTuple):
-    """The cluster's id (0 = learn it from the first replica) and the client endpoints of the replicas of one role."""
+    """The cluster's id (0 = learn it from the first replica), the client endpoints of one role's replicas, our keys."""
 
     cluster: int
     addresses: tuple[str, ...]
+    credentials: Credentials = PLAIN
 
 
-def find(cluster: Cluster, role: str = "bus") -> Endpoints:
-    """Read a `cluster` argument; of a file, the replicas of one role. Raises Refused: the place, what to correct."""
+def find(cluster: Cluster, role: str = "bus", keys: Keys = None) -> Endpoints:
+    """Read a `cluster` argument; of a file, the replicas of one role. `keys`: see `ringcast.keys`.
+
+    Raises Refused: the place, what to correct; KeysUnusable.
+    """
     if isinstance(cluster, str) and cluster.startswith(_SCHEMES):
         cluster = cluster.split(",")
     if isinstance(cluster, str | os.PathLike):
-        return _from_file(Path(cluster), role)
+        return _from_file(Path(cluster), role, keys)
     addresses = tuple(cluster)
     for address in addresses:
         if not address.startswith(_SCHEMES):
             raise Refused(reason=f"{address!r} is no endpoint, write it as tcp://host:port")
     if not addresses:
         raise Refused(reason="the list of endpoints is empty, name at least one replica as tcp://host:port")
-    return Endpoints(ANY_CLUSTER, addresses)
+    return Endpoints(ANY_CLUSTER, addresses, find_credentials(keys, ""))
 
 
-def _from_file(path: Path, role: str) -> Endpoints:
+def _from_file(path: Path, role: str, keys: Keys) -> Endpoints:
     if path.is_dir():
         path /= "cluster.json"
     try:
@@ -50,11 +56,12 @@ def _from_file(path: Path, role: str) -> Endpoints:
         named = [replica for replica in document["replicas"] if replica.get("role", "bus") == role]
         addresses = tuple(str(replica["client"]) for replica in sorted(named, key=lambda one: int(one["id"])))
         cluster = _cluster_id(document.get(f"{role}_cluster", document["cluster"]))
+        beside = str(document.get("keys", ""))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(reason=f"{path} lacks or garbles {error}; `up` writes this file") from error
     if not addresses:
         raise Refused(reason=f"{path} names no {role} replica; `up` writes this file")
-    return Endpoints(cluster, addresses)
+    return Endpoints(cluster, addresses, find_credentials(keys, beside))
 
 
 def _cluster_id(value: Any) -> int:

@@ -11,6 +11,8 @@
     │   ├── SessionExpired         the client id was forgotten by the cluster (K1)
     │   ├── Compacted              the offset was trimmed by retention (C2)
     │   ├── ChangeRefused          a member cannot be added or removed now (V12)
+    │   ├── NotAllowed             the key has no such role, or its patterns do not cover the topic
+    │   ├── KeysUnusable           a key file cannot be read, or is open to others
     │   ├── UnknownQuery           the replica knows no query, cursor or topic of this name
     │   ├── IllegalValue           a name, price, quantity or other value of the product store is beyond its limits
     │   ├── UnknownItem            no item of this id is on sale
@@ -35,7 +37,8 @@
     └── ProtocolError              the other side does not speak our language
         ├── BadFrame               bytes that are no frame of ours: dropped and counted, never raised into a loop
         │   └── UnsupportedVersion a frame of another protocol version
-        └── WrongCluster           a frame of another cluster or ring
+        ├── WrongCluster           a frame of another cluster or ring
+        └── HandshakeRefused       the keys of the two sides do not fit: ours is not allowed, or theirs not expected
 
 Each class has a wire code and a sentence with named details: what happened, to which value, the limit, the next step.
 Only the code and the details travel; both sides make the same sentence of them. The marketplace's own refusals are in
@@ -169,6 +172,23 @@ class ChangeRefused(Refused):
 
     code = "change_refused"
     sentence = "{change} is refused and nothing was changed: {why}; {next}"
+
+
+class NotAllowed(Refused):
+    """Details: key (its name), role, what, granted (what it has of that role)."""
+
+    code = "not_allowed"
+    sentence = (
+        "the key {key!r} may not {what}: it lacks the role {role!r} for that (it has: {granted}); "
+        "`ringcast keys grant` changes what a key may do"
+    )
+
+
+class KeysUnusable(Refused):
+    """Details: path, why, next."""
+
+    code = "keys_unusable"
+    sentence = "the keys in {path} cannot be used, {why}: {next}"
 
 
 class UnknownQuery(Refused):
@@ -356,6 +376,13 @@ class WrongCluster(ProtocolError):
         "the frame belongs to cluster {cluster} ring {ring}, this is cluster {expected} ring {expected_ring}: "
         "check the address, or take the cluster.json of the right cluster"
     )
+
+
+class HandshakeRefused(ProtocolError):
+    """Details: endpoint, why, next, certain (false: a replica that ends in this moment would look the same)."""
+
+    code = "handshake_refused"
+    sentence = "{endpoint} and this side do not believe each other's keys, {why}: {next}"
 
 
 def from_wire(code: str, details: Details) -> RingcastError:

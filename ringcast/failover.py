@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import ClassVar
@@ -17,10 +18,12 @@ import zmq
 
 from ringcast import wire
 from ringcast.endpoints import Endpoints
-from ringcast.errors import NotInQuorum, ProtocolError, RingcastError, Timeout, Unreachable
+from ringcast.errors import HandshakeRefused, NotInQuorum, ProtocolError, RingcastError, Timeout, Unreachable
 
 HELLO_TIMEOUT_S = 1.0
 BACKOFF_FIRST_S = 0.02
+#: A handshake that was broken off so often in a row was not broken off by a replica that just ended.
+BROKEN_HANDSHAKES_MAX = 4
 
 
 class Failover(ABC):
@@ -32,6 +35,7 @@ class Failover(ABC):
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints) -> None:
         self.cluster = endpoints.cluster
         self.failovers = 0
+        self.credentials = endpoints.credentials
         self._context = context
         self._given = endpoints.addresses
         self._told: tuple[str, ...] = ()  # where the members are that we were not given
@@ -93,6 +97,7 @@ class Failover(ABC):
 
     async def _run(self) -> None:
         refused: dict[str, ProtocolError] = {}
+        broken: Counter[str] = Counter()
         while True:
             address = self._address = self._next_address()
             self._failures += 1
@@ -100,10 +105,13 @@ class Failover(ABC):
                 await self._serve(address)
                 refused.clear()
             except ProtocolError as error:
-                refused[address] = error
                 self._trouble = error
+                broken[address] += 1
+                if error.details.get("certain", True) or broken[address] >= BROKEN_HANDSHAKES_MAX:
+                    refused[address] = error
             except RingcastError as error:
                 refused.pop(address, None)
+                broken.pop(address, None)
                 self._trouble = error
             if len(refused) == len(self.addresses) and not self._first.done():
                 # Waiting helps no one: every replica is of another cluster or version.
@@ -117,7 +125,7 @@ class Failover(ABC):
 
     @asynccontextmanager
     async def within(self, what: str, seconds: float) -> AsyncIterator[None]:
-        """A time limit. Raises NotInQuorum if that is why nobody answers, else Timeout."""
+        """A time limit. Raises NotInQuorum or HandshakeRefused if that is why nobody answers, else Timeout."""
         try:
             async with asyncio.timeout(None if math.isinf(seconds) else seconds) as limit:
                 yield
@@ -128,6 +136,7 @@ class Failover(ABC):
 
     def _late(self, what: str, seconds: float) -> RingcastError:
         """What a time limit that passed means."""
-        if isinstance(self._trouble, NotInQuorum):
-            return NotInQuorum(**self._trouble.details)
+        trouble = self._trouble
+        if isinstance(trouble, NotInQuorum) or (isinstance(trouble, HandshakeRefused) and trouble.details["certain"]):
+            return type(trouble)(**trouble.details)
         return Timeout(what=what, seconds=seconds, reason=str(self._trouble) if self._trouble else None)

@@ -72,7 +72,7 @@ def encode_control(cluster: int, ring: int, next_offset: int, since: int, change
 
 def decode(frames: Sequence[bytes]) -> FeedBatch | Control:
     """Decode a feed message. Raises BadFrame (or its child UnsupportedVersion) only."""
-    if len(frames) == 2 and frames[0] == CONTROL:
+    if len(frames) == 2 and frames[0].startswith(CONTROL):
         return _decode_control(frames[1])
     if len(frames) != 3:
         bad("the number of feed frames", len(frames), "3, or 2 for the control topic")

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 import zmq
 
 from ringcast import wire
-from ringcast.endpoints import Cluster, find
+from ringcast.endpoints import Cluster, Keys, find
 from ringcast.errors import Closed
 from ringcast.products_admin import Instruction
 from ringcast.products_limits import KEYWORDS_MAX, LINES_MAX, PAGE_MAX, illegal
@@ -58,16 +58,18 @@ _RESERVATION = array(_TEXT, _TEXT, many(array(_TEXT, _U63, _U63), LINES_MAX), _U
 _ORDERS = many(_TEXT, PAGE_MAX)
 
 
-def products(cluster: Cluster, *, timeout: float = TIMEOUT_S) -> "ProductStore":
+def products(cluster: Cluster, *, timeout: float = TIMEOUT_S, keys: Keys = None) -> "ProductStore":
     """A product store to enter with `async with`.
 
     cluster: endpoints of its replicas (`["tcp://host:port", ...]`, or one string with commas), or the path of a
         `cluster.json`, or of the folder it is in.
     timeout: seconds, for entering and for each call that names no other; `math.inf` = none.
+    keys: as of `ringcast.connect`.
 
-    Raises Refused if `cluster` cannot be read. Entering raises Unreachable, WrongCluster, UnsupportedVersion.
+    Raises Refused if `cluster` cannot be read, KeysUnusable. Entering raises Unreachable, HandshakeRefused,
+    WrongCluster, UnsupportedVersion.
     """
-    return ProductStore(cluster, timeout=timeout)
+    return ProductStore(cluster, timeout=timeout, keys=keys)
 
 
 class ProductStore:
@@ -77,8 +79,8 @@ class ProductStore:
     have been applied then, once at most) or NotInQuorum; changes raise OutcomeUnknown if the session ended meanwhile.
     """
 
-    def __init__(self, cluster: Cluster, *, timeout: float) -> None:
-        self._endpoints = find(cluster, "products")
+    def __init__(self, cluster: Cluster, *, timeout: float, keys: Keys = None) -> None:
+        self._endpoints = find(cluster, "products", keys)
         self._timeout_s = timeout
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._session: ProductSession | None = None

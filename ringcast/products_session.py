@@ -162,7 +162,7 @@ class ProductSession(Failover):
         return 0.0 if self._hint and self._hints < HINTS_MAX else super()._backoff_s()
 
     async def _serve(self, address: str) -> None:
-        connection = Connection(self._context, address, self.cluster, RING, self._on_message)
+        connection = Connection(self._context, address, self.cluster, RING, self._on_message, self.credentials)
         welcome = await connection.open(self.client, 0, HELLO_TIMEOUT_S)
         try:
             self.cluster = connection.cluster

@@ -2,12 +2,12 @@
 
 from ringcast import products_client
 from ringcast.blocking import BlockingClient, blocking
-from ringcast.endpoints import Cluster
+from ringcast.endpoints import Cluster, Keys
 
 
-def products(cluster: Cluster, *, timeout: float = products_client.TIMEOUT_S) -> "ProductStore":
+def products(cluster: Cluster, *, timeout: float = products_client.TIMEOUT_S, keys: Keys = None) -> "ProductStore":
     """A product store to enter with `with`; the arguments and errors of `ringcast.products`."""
-    return ProductStore(products_client.products(cluster, timeout=timeout))
+    return ProductStore(products_client.products(cluster, timeout=timeout, keys=keys))
 
 
 class ProductStore(BlockingClient[products_client.ProductStore]):

@@ -161,7 +161,7 @@ class Session(Failover):
     # ---- connections ----
 
     async def _serve(self, address: str) -> None:
-        connection = Connection(self._context, address, self.cluster, RING, self._on_message)
+        connection = Connection(self._context, address, self.cluster, RING, self._on_message, self.credentials)
         welcome = await connection.open(self.outbox.client, self._credit_wanted, HELLO_TIMEOUT_S)
         self._learn(welcome.members)
         try:
@@ -178,7 +178,7 @@ class Session(Failover):
                 # The client id is a new one (K2): open it here, this replica is not to blame.
                 self._connection = None
                 connection.close()
-                connection = Connection(self._context, address, self.cluster, RING, self._on_message)
+                connection = Connection(self._context, address, self.cluster, RING, self._on_message, self.credentials)
                 welcome = await connection.open(self.outbox.client, self._credit_wanted, HELLO_TIMEOUT_S)
             self._trouble = reason
             self.failovers += 1

@@ -6,7 +6,7 @@ ZMQ_EVENTS is looked at again after each drain and each send.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import zmq
@@ -91,7 +91,7 @@ class DrainedSocket:
 
 
 class Watched:
-    """A connecting socket with its monitor: frames, and one call of `on_lost()` when its connection broke or failed."""
+    """A connecting socket with its monitor: frames, and `on_lost(event)` when its connection broke or failed."""
 
     def __init__(
         self,
@@ -100,8 +100,8 @@ class Watched:
         endpoint: str,
         *,
         on_frames: Callable[[list[bytes]], None],
-        on_lost: Callable[[], None],
-        options: dict[int, int | bytes],
+        on_lost: Callable[[int], None],
+        options: Mapping[int, int | bytes],
     ) -> None:
         """Raises zmq.ZMQError if the endpoint is no ZeroMQ address."""
         socket = context.socket(kind)
@@ -120,8 +120,9 @@ class Watched:
         self._monitor = DrainedSocket(monitor, self._on_event)
 
     def _on_event(self, frames: list[bytes]) -> None:
-        if parse_monitor_message(frames)["event"] & LOST:
-            self._on_lost()
+        event = int(parse_monitor_message(frames)["event"])
+        if event & LOST:
+            self._on_lost(event)
 
     def subscribe(self, prefix: bytes) -> None:
         """SUB only: receive what begins with these bytes."""

@@ -267,7 +267,11 @@ class Subscription:
                 welcome.feed,
                 on_frames=self._on_feed,
                 on_lost=self._on_feed_lost,
-                options={zmq.RCVHWM: FEED_QUEUE_MAX, zmq.MAXMSGSIZE: BATCH_BYTES_MAX},
+                options={
+                    zmq.RCVHWM: FEED_QUEUE_MAX,
+                    zmq.MAXMSGSIZE: BATCH_BYTES_MAX,
+                    **self._session.credentials.options(),
+                },
             )
         except zmq.ZMQError:
             # An address that is none: FEED_SILENCE_S makes it a poll.
@@ -275,7 +279,7 @@ class Subscription:
         for prefix in {feed.CONTROL, feed.prefix(self.pattern)}:
             self._feed.subscribe(prefix)
 
-    def _on_feed_lost(self) -> None:
+    def _on_feed_lost(self, _event: int) -> None:
         """The feed broke alone, or before the session noticed: try again unless a new replica was attached."""
         if self._feed is None:
             return

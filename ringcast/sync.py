@@ -20,7 +20,7 @@ import ringcast.messages
 import ringcast.publisher
 import ringcast.subscription
 from ringcast.blocking import BlockingClient, Loop, blocking
-from ringcast.endpoints import Cluster
+from ringcast.endpoints import Cluster, Keys
 from ringcast.errors import Closed
 from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
 from ringcast.market_sync import Buyer, Seller
@@ -49,9 +49,10 @@ def connect(
     replica: int | None = None,
     timeout: float = ringcast.client.TIMEOUT_S,
     window_bytes: int = 0,
+    keys: Keys = None,
 ) -> "Bus":
     """A bus to enter with `with`; the arguments and errors of `ringcast.connect`."""
-    return Bus(ringcast.client.connect(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes))
+    return Bus(ringcast.client.connect(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes, keys=keys))
 
 
 class Bus(BlockingClient[ringcast.client.Bus]):

@@ -64,6 +64,11 @@ class Received(NamedTuple):
     envelope: Envelope
     message: Message
 
+    @property
+    def sender(self) -> int:
+        """The member's id."""
+        return self.envelope.sender
+
 
 class State(library.State):
     """One member's (R17: nothing here is the class's). raftos changes the roles: `_change_state` stops one, starts the

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from broker.peers import PeerEndpoints, PeerLimits, PeerTransport
+from broker.security import Security
 from broker.sockets import ZmqContext
 from replicas.raft.codec import RaftCodec, encode
 from replicas.raft.messages import Envelope, Message
@@ -25,7 +26,15 @@ class RaftTransport:
         self._endpoint_of = endpoint_of
         self._node: RaftNode | None = None
 
-    def open(self, context: ZmqContext, bind: str, node: RaftNode, *, limits: PeerLimits | None = None) -> str:
+    def open(
+        self,
+        context: ZmqContext,
+        bind: str,
+        node: RaftNode,
+        *,
+        limits: PeerLimits | None = None,
+        security: Security | None = None,
+    ) -> str:
         """What arrives from here on is the node's. On the running loop; returns the endpoint. Raises AddressRefused."""
         self._sockets: PeerTransport[Received] = PeerTransport(
             context,
@@ -37,6 +46,7 @@ class RaftTransport:
             on_peer_lost=self._lost,
             on_peer_found=lambda _: None,  # heartbeats find it
             limits=limits,
+            security=security,
         )
         self._node = node
         return self._sockets.peer_endpoint
