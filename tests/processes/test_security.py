@@ -136,7 +136,7 @@ async def test_a_key_that_is_not_on_the_list(cluster: LocalCluster, tmp_path: Pa
 
 
 async def test_no_key(cluster: LocalCluster) -> None:
-    await refused(cluster, None, "asks for a key and there is none: give the client's key file")
+    await refused(cluster, None, "asks for a key")
 
 
 async def test_a_file_of_another_cluster(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -149,7 +149,9 @@ async def test_keys_for_a_replica_without(cluster: LocalCluster, tmp_path: Path)
     plain.start()
     try:
         plain.wait_ready()
-        await refused(plain, keys_of(cluster, "admin"), "it has no keys, or none of the server keys")
+        await refused(
+            plain, keys_of(cluster, "admin"), "it has no keys, or none of the server keys|it speaks without keys"
+        )
     finally:
         plain.stop()
 
