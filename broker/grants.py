@@ -2,7 +2,8 @@
 
 A grant is looked up once per connection; what is asked again and again is remembered. Patterns are those of topics
 (`a.b`, `a.b.>`, `>`), and `>` leaves out the names that begin with `_`: so `_customers` must be named, and `_products`,
-which stands for the product store (to publish = to change it, to subscribe = to read it). `admin` may do everything.
+`_sellers` and `_buyers`, which stand for the product store and the marketplace's interfaces (to publish = to change, to
+subscribe = to read). `admin` may do everything.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from ringcast.strict import Plain
 from ringcast.topics import ALL, CURSORS_TOPIC, CUSTOMERS_TOPIC, is_pattern, is_reserved, matches
 from ringcast.wire import Answer, Fetch, Query
 
-#: The product store as a name in patterns.
-PRODUCTS = "_products"
+#: The services beside the bus, as names in patterns: the product store, and the marketplace's interfaces.
+PRODUCTS, SELLERS, BUYERS = "_products", "_sellers", "_buyers"
 #: Queries of operators: they change the cluster, or cost a walk through all of its state.
 ADMIN_QUERIES = frozenset({"change_members", "recover", "digests", "chains"})
 _REMEMBERED_MAX = 4_096
@@ -116,12 +117,12 @@ class Grant:
                 answer = answer._replace(result={**result, name: shown})
         return answer
 
-    def refuse_products(self, *, change: bool) -> NotAllowed | None:
-        """None: the product store may be changed, or read."""
+    def refuse_service(self, name: str, *, change: bool) -> NotAllowed | None:
+        """None: a service beside the bus (`_products`, `_sellers`, `_buyers`) may be asked to change, or to read."""
         role, granted = ("publish", self.publish) if change else ("subscribe", self.subscribe)
-        if self.admin or any(covers(one, PRODUCTS) for one in granted):
+        if self.admin or any(covers(one, name) for one in granted):
             return None
-        return self._lacks(role, f"{'change' if change else 'read'} the product store ({PRODUCTS})", granted)
+        return self._lacks(role, f"{'change' if change else 'read'} what is behind {name!r}", granted)
 
     def _lacks_read(self, pattern: str) -> NotAllowed:
         return self._lacks("subscribe", f"read {pattern!r}", self.subscribe)

@@ -70,7 +70,7 @@ def init(
     products: Annotated[int, typer.Option("--products", min=0, max=7, help="Of the product store.")] = 3,
     json: JsonOption = False,
 ) -> None:
-    """Make the keys of a new cluster: its servers', its members', and those of a client `admin`.
+    """Make the keys of a new cluster: its servers', its members', its interfaces', and those of a client `admin`.
 
     The folder is what replicas read (RINGCAST_KEYS=DIR), and what goes into a Kubernetes Secret as it is. Give each
     client its own file alone (client-NAME.key).

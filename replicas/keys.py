@@ -1,6 +1,7 @@
 """The folder of keys of a cluster: made and changed by `ringcast keys`, read by replicas (broker/security.py).
 
     keyring.json         the allow list; no secret                          every replica
+    client-sellers.key   what an interface proves to the two databases      that kind of interface
     server.key           what the client ports and feeds prove              every replica
     bus-1.key ...        what a member proves to its peers                  that member
     client-NAME.key      a client's secret, and the server keys it believes that client
@@ -19,12 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from broker.grants import PRODUCTS
 from broker.keyring import FILE_NAME, KEYS_OF_ONE_MAX, parse
 from broker.security import SERVER_FILE
 from ringcast.keys import FORMAT, Pair, read_document
-from ringcast.topics import is_pattern, is_topic
+from ringcast.topics import CUSTOMERS_TOPIC, is_pattern, is_topic
 
 ADMIN = "admin"
+#: What the marketplace's interfaces do at the two databases, under their own keys.
+INTERFACES = ("sellers", "buyers")
 ADMIN_FILE = f"client-{ADMIN}.key"
 SERVER = "server"
 _MEMBER = re.compile(r"(?P<role>bus|products)-(?P<member>[1-9]\d?)", re.ASCII)
@@ -41,6 +45,9 @@ class Rights(NamedTuple):
     subscribe: tuple[str, ...] = ()
     cursors: tuple[str, ...] = ()
     admin: bool = False
+
+
+_INTERFACE = Rights(publish=(PRODUCTS, CUSTOMERS_TOPIC), subscribe=(PRODUCTS, CUSTOMERS_TOPIC))
 
 
 class Owner(NamedTuple):
@@ -66,7 +73,7 @@ class KeyFolder:
 
     @classmethod
     def create(cls, folder: Path, members: Mapping[str, Iterable[int]] | None = None) -> "KeyFolder":
-        """Keys of the servers, of these members (role -> ids), and of a client `admin`. Raises KeysError."""
+        """Keys of the servers, these members (role -> ids), the interfaces, and a client `admin`. Raises KeysError."""
         if (folder / FILE_NAME).exists():
             raise KeysError(f"{folder} holds keys already: use `ringcast keys add`, or name another folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,6 +87,8 @@ class KeyFolder:
                 for member in ids:
                     made._add_member(role, member)
             made._add_client(ADMIN, Rights(admin=True))
+            for name in INTERFACES:
+                made._add_client(name, _INTERFACE)
             made._write_keyring()
         return made
 
@@ -93,9 +102,13 @@ class KeyFolder:
 
     # ------------------------------------------------------------------ changes
 
-    def have_members(self, role: str, members: Iterable[int]) -> None:
-        """Let in those of them that are not yet. Raises KeysError."""
+    def have(self, role: str, members: Iterable[int]) -> None:
+        """Let in the replicas of a role that are not yet: members, or interfaces by one key. Raises KeysError."""
         with self._changed():
+            if role in INTERFACES:
+                if role not in self._document["clients"]:
+                    self._add_client(role, _INTERFACE)
+                return
             for member in members:
                 if str(member) not in self._document["members"].get(role, {}):
                     self._add_member(role, member)

@@ -107,7 +107,7 @@ class LocalCluster:
         folder = self.folder / KEYS_NAME
         if not folder.exists():
             return {}
-        KeyFolder.open(folder).have_members(self.role.name, members)
+        KeyFolder.open(folder).have(self.role.name, members)
         return {"keys": str(folder)}
 
     def add(self, member: int, peers: Mapping[int, tuple[str, str]]) -> None:

@@ -6,6 +6,8 @@ from functools import partial
 
 import zmq
 
+from broker.grants import BUYERS, SELLERS
+from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
 from replicas.health import HealthServer
 from replicas.hosting import ReplicaProcess, host
@@ -41,12 +43,16 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
     async def start(self) -> None:
         config, party = self.config, self.party
         timeout_s = config.call_timeout_ms / 1_000
-        self.session = Session(self._context, endpoints(config.bus))
-        self.products = ProductsLink(endpoints(config.products).addresses, timeout=timeout_s)
+        security = self.open_security(f"{party}s", None)
+        bus, store = (endpoints(addresses, config.client_keys(party)) for addresses in (config.bus, config.products))
+        self.session = Session(self._context, bus)
+        self.products = ProductsLink(store.addresses, timeout=timeout_s, keys=store.credentials.path)
         self.customers = CustomersLink(self.session, timeout_s)
         self.hasher = Hasher()
         self.functions = MarketFunctions(party, self.customers, self.products, self.hasher)
         router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=REQUEST_BYTES_MAX))
+        if security is not None:
+            security.listen(router, CLIENTS)
         client = bind(router, f"tcp://{config.bind_client}")
         self.gateway = MarketGateway(
             router,
@@ -55,12 +61,14 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             standing=self._standing,
             trouble=self.trouble,
             status=self._status,
+            security=security,
+            service={Party.SELLER: SELLERS, Party.BUYER: BUYERS}[party],
         )
         self.gateway.tell_members(config.members)
         labels = {"party": str(party), "member": str(config.id)}
         self.health = HealthServer(
             lambda: readiness(party, config.id, self.session.cluster, self.trouble()),
-            lambda: MarketMetrics(self.gateway, labels, self.trouble),
+            lambda: MarketMetrics(self.gateway, labels, self.trouble, self.security),
             role=f"{party}s",
         )
         self.http = await self.start_health(self.health, config.bind_http)

@@ -24,6 +24,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from replicas import settings
 from replicas.settings import Address, Loaded, ReplicaConfig, by_member
 from ringcast.endpoints import Endpoints
+from ringcast.errors import KeysUnusable
+from ringcast.keys import Credentials
 from ringcast.wire import ANY_CLUSTER, Endpoint
 
 
@@ -52,15 +54,23 @@ class MarketConfig(ReplicaConfig):
     call_timeout_ms: int = Field(default=10_000, ge=100, description="of one step of a call at one database")
     drain_timeout_ms: int = Field(default=5_000, ge=0)
 
+    def client_keys(self, party: str) -> Path | None:
+        """With what it proves itself to the databases."""
+        return None if self.keys is None else self.keys / f"client-{party}s.key"
+
     @property
     def members(self) -> tuple[Endpoint, ...]:
         """The interfaces that clients are told of."""
         return tuple(Endpoint(member, f"tcp://{address}") for member, address in sorted(self.peers.items()))
 
 
-def endpoints(addresses: str) -> Endpoints:
-    """What a client of a database takes."""
-    return Endpoints(ANY_CLUSTER, tuple(f"tcp://{one.strip()}" for one in addresses.split(",")))
+def endpoints(addresses: str, keys: Path | None) -> Endpoints:
+    """What a client of a database takes. Raises ConfigError."""
+    try:
+        credentials = Credentials(keys)
+    except KeysUnusable as error:
+        raise settings.ConfigError(f"keys: {error}") from None
+    return Endpoints(ANY_CLUSTER, tuple(f"tcp://{one.strip()}" for one in addresses.split(",")), credentials)
 
 
 def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Loaded[MarketConfig]:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 import zmq
 
+from broker.security import Security
 from replicas.market_functions import MarketFunctions
 from replicas.market_orders import Purchases
 from replicas.metrics import Histogram
@@ -42,8 +43,12 @@ class MarketGateway(ProductFront):
         trouble: Callable[[], RingcastError | None],
         status: Callable[[], dict[str, Plain]],
         limits: ProductLimits | None = None,
+        security: Security | None = None,
+        service: str = "",
     ) -> None:
+        """`service`: what a key must have rights to, `_sellers` or `_buyers`."""
         self.busy = 0
+        self._service = service
         #: How long each function took here, by name.
         self.seconds: dict[str, Histogram] = {}
         self._functions = functions
@@ -52,7 +57,7 @@ class MarketGateway(ProductFront):
         self._status = status
         self._log = structlog.get_logger()
         self._tasks: set[asyncio.Task[None]] = set()
-        super().__init__(socket, replica, limits)
+        super().__init__(socket, replica, limits, security)
 
     @property
     def purchases(self) -> Purchases:
@@ -76,19 +81,22 @@ class MarketGateway(ProductFront):
     def _on_request(self, connection: Connection, message: wire.Message, trouble: RingcastError | None) -> None:
         match message:
             case Call():
-                error = trouble or self._overload(connection)
+                error = self._denied(connection, change=True) or trouble or self._overload(connection)
                 if error is None:
                     self._start(connection, self._call(connection, message))
                 else:
                     self._refuse(connection, message, error)
             case Ask():
-                error = trouble or self._overload(connection)
+                error = self._denied(connection, change=False) or trouble or self._overload(connection)
                 if error is None:
                     self._start(connection, self._ask(connection, message))
                 else:
                     self._fail(connection.route, message.request, error)
             case _:
                 self.counters["dropped"] += 1
+
+    def _denied(self, connection: Connection, *, change: bool) -> RingcastError | None:
+        return connection.grant.refuse_service(self._service, change=change)
 
     def _overload(self, connection: Connection) -> Overloaded | None:
         if connection.count >= CLIENT_MAX:

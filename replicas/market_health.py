@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from broker.security import Security
 from replicas.market_gateway import MarketGateway
 from replicas.metrics import counters, dropped, events, gauges
 from ringcast.errors import RingcastError
@@ -25,8 +26,15 @@ def readiness(party: str, member: int, cluster: int, trouble: RingcastError | No
 class MarketMetrics(Collector):
     """Read from the gateway when asked for; nothing is counted twice."""
 
-    def __init__(self, gateway: MarketGateway, labels: Mapping[str, str], trouble: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        gateway: MarketGateway,
+        labels: Mapping[str, str],
+        trouble: Callable[[], object],
+        security: Security | None,
+    ) -> None:
         self._gateway = gateway
+        self._security = security
         self._labels = labels
         self._trouble = trouble
 
@@ -42,7 +50,9 @@ class MarketMetrics(Collector):
                 "market_busy": ("calls and questions under way", gateway.busy),
             },
         )
-        groups = {"gateway": gateway.counters}
+        groups: dict[str, Mapping[str, float]] = {"gateway": gateway.counters}
+        if self._security is not None:
+            groups["security"] = self._security.all_counters()
         yield events(labels, groups)
         yield dropped(labels, groups)
         yield from counters(

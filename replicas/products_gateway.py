@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import zmq
 
+from broker.grants import PRODUCTS
 from broker.security import Security
 from replicas.products_front import Connection, ProductFront, ProductLimits, Standing
 from ringcast import wire
@@ -188,7 +189,7 @@ class ProductGateway(ProductFront):
         self.counters["operate"] += 1
         size = size_of(request.operations)
         error: RingcastError | None
-        if (denied := connection.grant.refuse_products(change=True)) is not None:
+        if (denied := connection.grant.refuse_service(PRODUCTS, change=True)) is not None:
             error = denied
         elif size > REQUEST_BYTES_MAX:
             error = TooLarge(what="the request", size=size, limit=REQUEST_BYTES_MAX, unit="bytes")
@@ -253,7 +254,7 @@ class ProductGateway(ProductFront):
         size = size_of(ask.questions)
         reading = _Reading(connection, ask.request, tuple(map(_question, ask.questions)), size)
         error: RingcastError | None
-        if (denied := connection.grant.refuse_products(change=False)) is not None:
+        if (denied := connection.grant.refuse_service(PRODUCTS, change=False)) is not None:
             error = denied
         elif reading.rows > PAGE_MAX:
             error = TooLarge(what="the pages of one frame", size=reading.rows, limit=PAGE_MAX, unit="entries")

@@ -170,7 +170,9 @@ PLAIN = Credentials(None)
 
 
 def find_credentials(keys: str | os.PathLike[str] | None, beside: str) -> Credentials:
-    """`keys`, else RINGCAST_KEYS, else what cluster.json names (`beside`), else none. A folder: the client file in it.
+    """`keys`, else RINGCAST_KEYS, else what cluster.json names (`beside`), else none.
+
+    A folder: its client.key, else its client-admin.key, else its only one.
 
     Raises KeysUnusable.
     """
@@ -182,8 +184,9 @@ def find_credentials(keys: str | os.PathLike[str] | None, beside: str) -> Creden
 
 
 def _in_folder(folder: Path) -> Path:
-    if (folder / "client.key").exists():
-        return folder / "client.key"
+    for name in ("client.key", "client-admin.key"):
+        if (folder / name).exists():
+            return folder / name
     found = sorted(folder.glob("client-*.key"))
     if len(found) != 1:
         why = f"the folder has {len(found)} client keys" + "".join(f", {one.name}" for one in found)

@@ -11,7 +11,7 @@ import zmq
 
 from ringcast import market_functions as f
 from ringcast import wire
-from ringcast.endpoints import Cluster, find
+from ringcast.endpoints import Cluster, Keys, find
 from ringcast.errors import Closed
 from ringcast.market_errors import SessionEnded
 from ringcast.market_limits import CART_LINES_MAX, HISTORY_PAGE_MAX
@@ -42,13 +42,15 @@ class _Client:
 
     party: ClassVar[Party]
 
-    def __init__(self, cluster: Cluster, *, timeout: float = TIMEOUT_S, session: bytes | None = None) -> None:
-        """`cluster`: as `ringcast.connect` takes it, or endpoints of interfaces of this kind.
+    def __init__(
+        self, cluster: Cluster, *, timeout: float = TIMEOUT_S, session: bytes | None = None, keys: Keys = None
+    ) -> None:
+        """`cluster`, `keys`: as `ringcast.connect` takes them, or endpoints of interfaces of this kind.
 
         timeout: seconds, for entering and for each call that names no other. session: of an earlier login
-        (`session`), to go on with it. Raises Refused if `cluster` cannot be read.
+        (`session`), to go on with it. Raises Refused if `cluster` cannot be read, KeysUnusable.
         """
-        self._endpoints = find(cluster, f"{self.party}s")
+        self._endpoints = find(cluster, f"{self.party}s", keys)
         self._timeout_s = timeout
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._connection: MarketSession | None = None

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from ringcast import market_client
 from ringcast.blocking import BlockingClient, blocking
-from ringcast.endpoints import Cluster
+from ringcast.endpoints import Cluster, Keys
 
 C = TypeVar("C", market_client.Seller, market_client.Buyer)
 
@@ -27,9 +27,14 @@ class Seller(_Client[market_client.Seller]):
     """`ringcast.Seller`, waiting."""
 
     def __init__(
-        self, cluster: Cluster, *, timeout: float = market_client.TIMEOUT_S, session: bytes | None = None
+        self,
+        cluster: Cluster,
+        *,
+        timeout: float = market_client.TIMEOUT_S,
+        session: bytes | None = None,
+        keys: Keys = None,
     ) -> None:
-        super().__init__(market_client.Seller(cluster, timeout=timeout, session=session))
+        super().__init__(market_client.Seller(cluster, timeout=timeout, session=session, keys=keys))
 
     create_account = blocking(market_client.Seller.create_account)
     login = blocking(market_client.Seller.login)
@@ -46,9 +51,14 @@ class Buyer(_Client[market_client.Buyer]):
     """`ringcast.Buyer`, waiting."""
 
     def __init__(
-        self, cluster: Cluster, *, timeout: float = market_client.TIMEOUT_S, session: bytes | None = None
+        self,
+        cluster: Cluster,
+        *,
+        timeout: float = market_client.TIMEOUT_S,
+        session: bytes | None = None,
+        keys: Keys = None,
     ) -> None:
-        super().__init__(market_client.Buyer(cluster, timeout=timeout, session=session))
+        super().__init__(market_client.Buyer(cluster, timeout=timeout, session=session, keys=keys))
 
     create_account = blocking(market_client.Buyer.create_account)
     login = blocking(market_client.Buyer.login)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.grants import ANYTHING, Grant, covers
+from broker.grants import ANYTHING, PRODUCTS, Grant, covers
 from ringcast.batch import pack
 from ringcast.cursors import COMMIT, CursorOperation, encode_operation
 from ringcast.errors import NotAllowed
@@ -159,7 +159,7 @@ def test_each_set_of_patterns_has_a_control_topic_and_none_begins_like_another()
 
 def test_the_product_store_is_a_name_in_patterns() -> None:
     seller = Grant("seller", publish=("_products",), subscribe=("_products",))
-    assert seller.refuse_products(change=True) is None
-    assert seller.refuse_products(change=False) is None
-    assert READER.refuse_products(change=False) is not None
-    assert ANYTHING.refuse_products(change=True) is None
+    assert seller.refuse_service(PRODUCTS, change=True) is None
+    assert seller.refuse_service(PRODUCTS, change=False) is None
+    assert READER.refuse_service(PRODUCTS, change=False) is not None
+    assert ANYTHING.refuse_service(PRODUCTS, change=True) is None

@@ -94,6 +94,8 @@ def test_a_folder_of_keys(tmp_path: Path) -> None:
     write(tmp_path / "client-b.key", name="b")
     with pytest.raises(KeysUnusable, match=r"2 client keys, client-a\.key, client-b\.key: name one file"):
         find_credentials(tmp_path, "")
+    write(tmp_path / "client-admin.key", name="admin")
+    assert find_credentials(tmp_path, "").name == "admin"
     write(tmp_path / "client.key", name="own")
     assert find_credentials(tmp_path, "").name == "own"
 

@@ -234,7 +234,7 @@ async def test_the_product_store_with_keys(tmp_path: Path) -> None:
             assert await store.get(item) is not None
         async with ringcast.products(bus.path, timeout=10, keys=seller) as store:
             await store.put("Desk", seller="ann", category="home", keywords=[], price=1, quantity=1)
-            with pytest.raises(ringcast.NotAllowed, match="read the product store"):
+            with pytest.raises(ringcast.NotAllowed, match="read what is behind '_products'"):
                 await store.get(item)
         addresses = [replica.client for replica in products.replicas.values()]
         with pytest.raises(ringcast.HandshakeRefused):
