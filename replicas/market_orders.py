@@ -61,7 +61,7 @@ class Purchases:
                 purchase = await self._customers.command(c.Record(session, order, lines), call)
             except Refused:
                 # Whatever the reason, the order has an end: an earlier attempt may have recorded it.
-                self._later(self._finish(order))
+                self._later(self.finish(order))
                 self.counters["refused"] += 1
                 raise
         self.counters["made"] += 1
@@ -89,7 +89,7 @@ class Purchases:
         except Refused:
             self.counters["refused"] += 1
             if not isinstance(error, EmptyCart):
-                self._later(self._finish(order))
+                self._later(self.finish(order))
             raise
 
     # ---- the end of an order
@@ -97,7 +97,7 @@ class Purchases:
     async def _confirm(self, order: str) -> None:
         await self._products.confirm(order)
 
-    async def _finish(self, order: str) -> None:
+    async def finish(self, order: str) -> None:
         """Confirm the order if it is recorded; else see to it that it never is, and give its stock back."""
         try:
             if await self._customers.command(c.Abandon(order)):
@@ -132,7 +132,7 @@ class Purchases:
                 continue
             for one in due:
                 if one.order.startswith(ORDER_PREFIX):
-                    await self._guarded(self._finish(one.order))
+                    await self._guarded(self.finish(one.order))
 
     async def drained(self) -> None:
         """Wait for what was begun."""
