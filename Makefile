@@ -10,16 +10,17 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group ra
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt soak netns lock style types imports coverage locked bench
+BASE_PYTHON ?= 3.12
+.PHONY: help demo test test-deploy wheels check fmt soak netns lock style types imports coverage locked bench
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(READY) ## three replicas order a real text, lose the token holder, and agree
 	@$(BIN)/ringcast demo
 
 test: $(READY) ## every test but the soak
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest -m 'not soak' --ignore tests/deploy
 
 check: style types imports locked test coverage ## what CI runs: style, types, imports, lock, tests, coverage of the core
 
@@ -29,6 +30,12 @@ fmt: $(READY) ## format the code and mend what ruff can mend
 
 soak: $(READY) ## seeds of the simulator for SECONDS=600
 	$(BIN)/ringcast simulate --seconds $(SECONDS)
+
+wheels: $(READY) ## what an image is built from, for BASE_PYTHON=3.12
+	@.ci/wheels $(BASE_PYTHON) $(BIN)/uv $(BIN)/python
+
+test-deploy: $(READY) ## the image, docker-compose and k8s, on a container engine that is installed if need be (Debian, root)
+	@PYTHON=$(BIN)/python .ci/engine $(BIN)/python -m pytest tests/deploy
 
 netns: ## what the partition tests need (Debian, root); without it they are skipped
 	@.ci/netns

@@ -21,7 +21,8 @@
     [group]                           # any limit or timer of sequencer/config.py but `members`
     suspect_timeout_ms = 300
 
-`RINGCAST_PEERS="1=replica-1:7101,2=replica-2:7101,3=replica-3:7101"` is a way to say [peers] too; what holds for the
+`RINGCAST_PEERS="1=replica-1:7101,2=replica-2:7101,3=replica-3:7101"` is a way to say [peers] too, and so is
+`RINGCAST_PEERS="1..3=replica-{id}:7101"`; what holds for the
 configuration of every role stands in settings.py.
 """
 

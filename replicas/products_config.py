@@ -17,7 +17,8 @@
     [raft]                            # any number of replicas/raft/configuration.py; times in milliseconds
     heartbeat_interval_ms = 50
 
-`RINGCAST_PEERS="1=products-1:7201,2=products-2:7201,3=products-3:7201"` is a way to say [peers] too.
+`RINGCAST_PEERS="1=products-1:7201,2=products-2:7201,3=products-3:7201"` is a way to say [peers] too, and so is
+`RINGCAST_PEERS="1..3=products-{id}:7201"`.
 """
 
 from collections.abc import Mapping

@@ -23,6 +23,7 @@ MEMBER_ID_MAX = 63
 _NOT_KEYS = frozenset({"RINGCAST_CLUSTER", "RINGCAST_CONFIG"})
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP)|$)")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\s/]+):(?P<port>\d{1,5}|\*)")
+_RANGE = re.compile(r"(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})")
 _TWO_PORTS = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<first>\d+)(:(?P<second>\d+))?")
 
 
@@ -42,11 +43,26 @@ Address = Annotated[str, AfterValidator(check_address)]
 
 
 def by_member(value: Any) -> Any:
-    """'1=address,2=...' as a mapping; what is no text stays as it is."""
+    """'1=address,2=...' as a mapping; what is no text stays as it is.
+
+    '1..3=bus-{id}:7101' is all of 1, 2 and 3: where replicas have numbered names, their count is all that differs.
+    """
     if not isinstance(value, str):
         return value
-    rows = [row.partition("=") for row in value.split(",") if row.strip()]
-    return {member.strip(): address.strip() for member, _, address in rows}
+    found: dict[str, str] = {}
+    for row in filter(None, map(str.strip, value.split(","))):
+        member, _, address = map(str.strip, row.partition("="))
+        several = _RANGE.fullmatch(member)
+        if several is None:
+            found[member] = address
+            continue
+        first, last = int(several["first"]), int(several["last"])
+        if not 1 <= first <= last <= MEMBER_ID_MAX or "{id}" not in address:
+            raise ValueError(
+                f"{row!r}: expected first..last=name-{{id}}:port with 1 <= first <= last <= {MEMBER_ID_MAX}"
+            )
+        found |= {str(one): address.replace("{id}", str(one)) for one in range(first, last + 1)}
+    return found
 
 
 def host_and_ports(value: str, second_name: str) -> tuple[str, int, int]:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from ringcast.errors import Refused
@@ -23,6 +24,17 @@ class Endpoints(NamedTuple):
     cluster: int
     addresses: tuple[str, ...]
     credentials: Credentials = PLAIN
+    #: Member -> its client and its feed endpoint as they are reached from here, whatever it says of itself: a
+    #: cluster.json with `"published": true` is for clients beyond published ports or an address translation.
+    published: Mapping[int, tuple[str, str]] = MappingProxyType({})
+
+    def client_of(self, member: int, told: str) -> str:
+        """Where a member's clients go, if it tells of this address."""
+        return self.published[member][0] if member in self.published else told
+
+    def feed_of(self, member: int, told: str) -> str:
+        """Where a member's subscribers go, if it tells of this address."""
+        return self.published[member][1] if member in self.published else told
 
 
 def find(cluster: Cluster, role: str = "bus", keys: Keys = None) -> Endpoints:
@@ -54,14 +66,18 @@ def _from_file(path: Path, role: str, keys: Keys) -> Endpoints:
         raise Refused(reason=f"{path} is not JSON: {error}; `up` writes this file") from error
     try:
         named = [replica for replica in document["replicas"] if replica.get("role", "bus") == role]
-        addresses = tuple(str(replica["client"]) for replica in sorted(named, key=lambda one: int(one["id"])))
+        reached = {int(one["id"]): (str(one["client"]), str(one.get("feed", ""))) for one in named}
+        # A spare one is a member only where the cluster says so: nobody begins there.
+        begin = sorted(int(one["id"]) for one in named if not one.get("spare", False))
+        addresses = tuple(reached[member][0] for member in begin)
+        published = reached if document.get("published", False) else {}
         cluster = _cluster_id(document.get(f"{role}_cluster", document["cluster"]))
         beside = str(document.get("keys", ""))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(reason=f"{path} lacks or garbles {error}; `up` writes this file") from error
     if not addresses:
         raise Refused(reason=f"{path} names no {role} replica; `up` writes this file")
-    return Endpoints(cluster, addresses, find_credentials(keys, beside))
+    return Endpoints(cluster, addresses, find_credentials(keys, beside), published)
 
 
 def _cluster_id(value: Any) -> int:

@@ -37,6 +37,7 @@ class Failover(ABC):
         self.failovers = 0
         self.credentials = endpoints.credentials
         self._context = context
+        self.endpoints = endpoints
         self._given = endpoints.addresses
         self._told: tuple[str, ...] = ()  # where the members are that we were not given
         self._address = ""  # the one that was tried last
@@ -87,7 +88,8 @@ class Failover(ABC):
     def _learn(self, members: tuple[wire.Endpoint, ...]) -> None:
         """V12: the members of now. Those that we were given stay: they may be reached where the told ones are not."""
         if members:
-            self._told = tuple(one.address for one in members if one.address not in self._given)
+            told = [self.endpoints.client_of(one.replica, one.address) for one in members]
+            self._told = tuple(address for address in told if address not in self._given)
 
     def _next_address(self) -> str:
         """The next one of the round; what we are told changes the round, not our place in it."""

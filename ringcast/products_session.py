@@ -263,7 +263,8 @@ class ProductSession(Failover):
         """This replica does not take it now."""
         self._trouble = error
         if isinstance(error, NotLeader):
-            self._move(error, str(error.details.get("address") or ""))
+            leader, told = int(error.details.get("leader") or 0), str(error.details.get("address") or "")
+            self._move(error, self.endpoints.client_of(leader, told))
         elif isinstance(error, Overloaded):
             self._rest()
         else:

@@ -257,14 +257,15 @@ class Subscription:
         if self._feed is not None:
             self._feed.close()
             self._feed = None
-        if not welcome.feed or self._closed:
-            return
         assert self._session is not None
+        address = self._session.endpoints.feed_of(welcome.replica, welcome.feed)
+        if not address or self._closed:
+            return
         try:
             self._feed = Watched(
                 self._session.context,
                 zmq.SUB,
-                welcome.feed,
+                address,
                 on_frames=self._on_feed,
                 on_lost=self._on_feed_lost,
                 options={

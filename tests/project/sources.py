@@ -1,8 +1,10 @@
 """Where the project's files are: the tests here read them, they do not import them."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ringcast", "sequencer", "broker", "store", "replicas", "cli")
@@ -38,3 +40,9 @@ def named(path: Path, line: int | None = None) -> str:
     """The file as an error names it: relative, with its line."""
     name = path.relative_to(ROOT).as_posix()
     return name if line is None else f"{name}:{line}"
+
+
+def project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return found

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from replicas.bus import BusReplica
 from replicas.config import BusConfig, PeerAddress
 from replicas.hosting import ReplicaProcess
+from replicas.market import MarketReplica
+from replicas.market_config import MarketConfig
 from replicas.products import ProductsReplica
 from replicas.products_config import MemberAddress, ProductsConfig
+from ringcast.market_types import Party
 
 ANY = "127.0.0.1:*"
 #: Nobody connects to the only member.
@@ -29,7 +33,20 @@ def products(folder: Path) -> ProductsReplica:
     return ProductsReplica(ProductsConfig(id=1, data=folder, peers={1: MemberAddress(*UNUSED)}, **binds))
 
 
-ROLES: dict[str, Callable[[Path], ReplicaProcess[Any]]] = {"bus": bus, "products": products}
+def _interface(party: Party, folder: Path) -> MarketReplica:
+    """An interface that waits for databases that never come."""
+    nobody = "127.0.0.1:1"
+    binds: dict[str, Any] = {f"bind_{name}": ANY for name in ("client", "http")}
+    return MarketReplica(MarketConfig(id=1, data=folder, bus=nobody, products=nobody, **binds), party=party)
+
+
+ROLES: dict[str, Callable[[Path], ReplicaProcess[Any]]] = {
+    "bus": bus,
+    "products": products,
+    "sellers": partial(_interface, Party.SELLER),
+    "buyers": partial(_interface, Party.BUYER),
+}
+DATABASES = ("bus", "products")
 
 
 @asynccontextmanager
@@ -40,6 +57,8 @@ async def running(role: str, folder: Path) -> AsyncIterator[Any]:
     try:
         yield replica
     finally:
+        if role not in DATABASES:
+            await replica.leave()  # its clients of both databases
         replica.close()
 
 
@@ -68,8 +87,9 @@ async def ready(address: str) -> str:
 async def metric_names(role: str, folder: Path) -> set[str]:
     """Names of everything that a replica of the role exports, as Prometheus stores it."""
     async with running(role, folder) as replica:
-        await ready(replica.http)
         _, text = await get(replica.http, "/metrics")
-    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    types = [line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE ")]
+    parts = ("", "_bucket", "_sum", "_count")  # a histogram that has seen nothing shows none of them
+    names = {name + part for name, kind in types for part in (parts if kind == "histogram" else parts[:1])}
     series = {line.split()[0].partition("{")[0] for line in text.splitlines() if line and not line.startswith("#")}
     return {name for name in names | series if not name.endswith("_created")}

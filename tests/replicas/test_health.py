@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.replicas.alone import ROLES, get, ready, running
+from tests.replicas.alone import DATABASES, ROLES, get, ready, running
 
 BY_ROLE = pytest.mark.parametrize("role", sorted(ROLES))
+BY_DATABASE = pytest.mark.parametrize("role", DATABASES)
 
 
-@BY_ROLE
+@BY_DATABASE
 async def test_a_replica_says_that_it_lives_started_and_serves(role: str, tmp_path: Path) -> None:
     async with running(role, tmp_path / "data") as replica:
         assert json.loads(await ready(replica.http))["ready"] is True
@@ -47,11 +48,25 @@ async def test_a_check_that_fails_is_named_with_its_reason(tmp_path: Path) -> No
 @BY_ROLE
 async def test_metrics_tell_the_build_and_the_process(role: str, tmp_path: Path) -> None:
     async with running(role, tmp_path / "data") as replica:
-        await ready(replica.http)
         status, text = await get(replica.http, "/metrics")
     assert status == 200
     assert f'ringcast_build_info{{role="{role}",version="' in text
     assert "process_resident_memory_bytes" in text
     assert "ringcast_ready{" in text
+
+
+@BY_DATABASE
+async def test_metrics_tell_of_the_disk(role: str, tmp_path: Path) -> None:
+    async with running(role, tmp_path / "data") as replica:
+        _, text = await get(replica.http, "/metrics")
     free = next(line for line in text.splitlines() if line.startswith("ringcast_disk_free_bytes{"))
     assert float(free.split()[-1]) > 0
+
+
+async def test_an_interface_without_databases_lives_and_does_not_serve(tmp_path: Path) -> None:
+    async with running("buyers", tmp_path / "data") as replica:
+        assert (await get(replica.http, "/livez"))[0] == 200
+        assert (await get(replica.http, "/startupz"))[0] == 200
+        status, body = await get(replica.http, "/readyz?verbose")
+    assert status == 503
+    assert "[-] serving:" in body
