@@ -1,7 +1,6 @@
 """`ringcast`: the commands, each in a module of its own; no logic here."""
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from cli import (
     cluster,
     cursors,
     demo,
+    explain,
     keys,
     market,
     members,
@@ -25,6 +25,7 @@ from cli import (
 )
 from cli.common import ClusterOption, JsonOption, KeysOption, use_cluster
 from cli.render import as_json
+from replicas.versions import our_version
 from ringcast.keys import ENVIRONMENT
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ for module in (
     topics,
     cursors,
     status,
+    explain,
     recover,
     demo,
     products,
@@ -53,16 +55,9 @@ for module in (
     module.register(app)
 
 
-def _version() -> str:
-    try:
-        return version("ringcast")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(_version())
+        typer.echo(our_version())
         raise typer.Exit
 
 
@@ -83,9 +78,9 @@ def _options(
 def show_version(as_json_: JsonOption = False) -> None:
     """Print the version."""
     if as_json_:
-        as_json({"version": _version()})
+        as_json({"version": our_version()})
     else:
-        typer.echo(_version())
+        typer.echo(our_version())
 
 
 def main() -> None:

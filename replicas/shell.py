@@ -77,7 +77,7 @@ class Shell:
         self.gateway: Gateway | None = None
         self.feed: Feed | None = None
         self.reads = Reads(self._loop, self._ask_read, self._read_trouble)
-        self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready)
+        self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready, self.timings)
         #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
         self.on_introduced: Callable[[Introduced], None] = lambda _: None
@@ -133,7 +133,7 @@ class Shell:
                 self.on_introduced(event)
                 continue
             message = event.message
-            self.timings.receives(message)
+            self.timings.receives(message, event.sender)
             if isinstance(message, SnapshotChunk):
                 try:
                     check_chunk(message.snapshot, message.index, message.data)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from replicas.accepted_loss import advice
+from replicas.clocks import wall_us
 from replicas.config import BusConfig
+from replicas.versions import VERSION
 from ringcast.errors import NotInQuorum, NotReady, RingcastError
 from ringcast.strict import Plain
 from sequencer.core import Core
@@ -88,4 +90,6 @@ def status_of(core: Core, config: BusConfig, *, leaving: bool) -> Mapping[str, P
         "possible_loss": status.possible_loss,
         "advice": advice(core),
         "incarnation": tuple(core.stable.incarnation),
+        "version": VERSION,
+        "wall_us": wall_us(),
     }

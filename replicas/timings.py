@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from replicas.metrics import Histogram
-from sequencer.messages import Message, Token
+from replicas.traces import Traces
+from sequencer.messages import Broadcast, Message, Token
 from sequencer.output import AppendRecord, CutLog, Persist, ResetDisk, UseSnapshot
 from sequencer.types import SlotRecord, ViewNumber
 
@@ -27,6 +28,7 @@ class Timings:
         self.sync = Histogram()
         self.sent: Counter[type[Message]] = Counter()
         self.received: Counter[type[Message]] = Counter()
+        self.traces = Traces()
         self._appended: deque[tuple[int, int]] = deque()  # (slot, when) on their way to a quorum, slots ascending
         self._token: tuple[ViewNumber, int] | None = None
         self._token_us = 0
@@ -46,16 +48,20 @@ class Timings:
         """Committed slots are applied and on their way to clients."""
         appended = self._appended
         for record in records:
-            slot, ordered_us = record.slot, record.sequence.time_us
+            slot, ordered_us, stored_us = record.slot, record.sequence.time_us, 0
             self.deliver.observe((wall_us - ordered_us) * US)
             while appended and appended[0][0] <= slot:
                 own, when_us = appended.popleft()
                 if own == slot:
                     self.stable.observe((now_us - when_us) * US)
+                    stored_us = wall_us - (now_us - when_us)
+            self.traces.delivered(record, stored_us, wall_us)
 
     def sends(self, message: Message, now_us: int) -> None:
         """A frame leaves for peers. A token that is sent again (A6) is no new one."""
         self.sent[type(message)] += 1
+        if type(message) is Broadcast and message.sequences:
+            self.traces.ordered(message.sequences, 0)
         if type(message) is Token:
             last, token = self._token, (message.view, message.hop)
             if last == token:
@@ -64,6 +70,8 @@ class Timings:
                 self.rotation.observe((now_us - self._token_us) * US)
             self._token, self._token_us = token, now_us
 
-    def receives(self, message: Message) -> None:
+    def receives(self, message: Message, sender: int) -> None:
         """A frame of a peer."""
         self.received[type(message)] += 1
+        if type(message) is Broadcast and message.sequences:
+            self.traces.ordered(message.sequences, sender)

@@ -1,7 +1,7 @@
 """Latencies of slots and tokens, from instructions that a core would give."""
 
 from replicas.timings import Timings
-from sequencer.messages import Nack, Token
+from sequencer.messages import Broadcast, Nack, Status, Token
 from sequencer.output import AppendRecord, CutLog, ResetDisk
 from sequencer.types import Sequence, SlotRecord, ViewNumber
 
@@ -57,6 +57,22 @@ def test_frames_are_counted_by_kind_and_direction() -> None:
     timings = Timings()
     nack = Nack(VIEW, 0, 1, ())
     timings.sends(nack, 0)
-    timings.receives(nack)
-    timings.receives(nack)
+    timings.receives(nack, 2)
+    timings.receives(nack, 2)
     assert (timings.sent[Nack], timings.received[Nack]) == (1, 2)
+
+
+def test_what_is_remembered_of_a_slot() -> None:
+    """`explain`: who ordered it, when it went to the disk, when it was delivered; in memory, bounded."""
+    timings, status = Timings(), Status(VIEW, True, VIEW, 0, 0, 0, 0, 0, wiped=False, leaving=False)
+    timings.receives(Broadcast(status, sequences=(_record(7).sequence,)), 2)
+    timings.sends(Broadcast(status, sequences=(_record(8).sequence,)), 0)
+    for slot in (7, 8):
+        _append(timings, slot, 1_000)
+    timings.delivered([_record(7), _record(8), _record(9)], 1_500, 90_000)
+    assert timings.traces.find(7) == {"slot": 7, "holder": 2, "stored_us": 89_500, "delivered_us": 90_000}
+    assert timings.traces.find(8)["holder"] == 0
+    assert timings.traces.find(9) == {"slot": 9, "holder": -1, "stored_us": 0, "delivered_us": 90_000}
+    assert timings.traces.find(6) == timings.traces.find(10) == {}
+    timings.delivered([_record(20)], 1_500, 91_000)  # a snapshot jumped over some
+    assert timings.traces.find(20)["delivered_us"] == 91_000

@@ -1,0 +1,28 @@
+"""Which versions run here: ours, and of the libraries that a replica stands on."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import lmdb
+import zmq
+
+
+def our_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("ringcast")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+VERSION: Final = our_version()
+
+
+def libraries() -> dict[str, str]:
+    """Name -> version."""
+    return {
+        "libzmq": zmq.zmq_version(),
+        "pyzmq": zmq.__version__,
+        "lmdb": ".".join(map(str, lmdb.version())),
+        "msgpack": version("msgpack"),
+    }
