@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from cli import (
+    backup,
     bench,
     cluster,
     cursors,
     demo,
+    doctor,
     explain,
     keys,
     market,
@@ -42,6 +44,8 @@ for module in (
     cursors,
     status,
     explain,
+    doctor,
+    backup,
     recover,
     demo,
     products,

@@ -49,6 +49,8 @@ async def explain(cluster: Cluster, offset: int, timeout_s: float) -> Explanatio
         found.copies.append(copy)
         if holder != _HOLDER_FORGOTTEN:
             found.holder = holder or copy.replica
+    if len(members) == 1:
+        found.holder = members[0]  # it says so to nobody
     return found
 
 
