@@ -1,4 +1,4 @@
-"""`ringcast bench bus`: Ringcast beside other replicated logs, on this machine (bench/)."""
+"""`ringcast bench bus|marketplace`: what this machine does with Ringcast (bench/)."""
 
 import signal
 from pathlib import Path
@@ -71,6 +71,63 @@ def bus(
             _say(str(error))
     _show(document, json)
     if document["systems"]["ringcast"]["not_measured"]:
+        raise typer.Exit(NO)
+
+
+@bench.command("marketplace")
+@reported
+def marketplace(
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=7, help="Of each database; 3 or 5.")] = 3,
+    interfaces: Annotated[int, typer.Option("--interfaces", min=2, max=7, help="For sellers, and for buyers.")] = 4,
+    scenarios: Annotated[
+        str, typer.Option("--scenarios", metavar="NAMES", help="Of the six; with --out they add up in one file.")
+    ] = "normal,interfaces,product_replica,product_leader,bus_replica,token_holder",
+    clients: Annotated[str, typer.Option("--clients", metavar="COUNTS", help="Concurrent clients.")] = "1,10,100",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Of each function, at least.")] = 200,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute of all functions mixed, with one kill in the middle.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write marketplace.json, .md and .svg.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Response times of all twenty functions of the marketplace, also while replicas are killed.
+
+    Needs a source checkout. Exit code 1 if a client saw an error, an acknowledged change was lost, or the audit is not
+    clean.
+    """
+    try:
+        from bench.errors import PeerMissing
+        from bench.market_report import tables, write
+        from bench.market_run import SCENARIOS, MarketOptions, good, run
+    except ModuleNotFoundError as error:
+        render.error(f"bench needs {error.name!r}: run it in a source checkout of Ringcast")
+        raise typer.Exit(LOCAL) from None
+    names = tuple(name.strip() for name in scenarios.split(",") if name.strip())
+    counts = tuple(name.strip() for name in clients.split(",") if name.strip())
+    unknown = [name for name in names if name not in SCENARIOS] + [one for one in counts if not one.isdigit()]
+    if unknown or not names or not counts or "0" in counts:
+        render.error(f"{unknown or 'nothing'} to measure: scenarios are {', '.join(SCENARIOS)}, clients are numbers")
+        raise typer.Exit(USAGE)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    options = MarketOptions(replicas, interfaces, names, tuple(map(int, counts)), samples)
+    document = run(options, _say, quick=quick)
+    if out is not None and not quick:
+        try:
+            document = write(document, out)
+        except PeerMissing as error:
+            _say(str(error))
+    if json:
+        render.as_json(document)
+    else:
+        console = render.console()
+        for table in tables(document):
+            console.print(render.table(table.columns, table.rows, table.title))
+            console.print()
+        console.print("the audit is clean" if document["audit"]["clean"] else f"violations: {document['audit']}")
+    if not good(document):
         raise typer.Exit(NO)
 
 

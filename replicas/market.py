@@ -119,6 +119,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             "clients": self.gateway.connections,
             "busy": self.gateway.busy,
             "orders": dict(self.functions.purchases.counters),
+            "hashes": {"made": self.hasher.made, "seconds": self.hasher.seconds},
         }
 
     # -------------------------------------------------------------- the end

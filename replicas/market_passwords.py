@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Final
 
 from replicas.customers_commands import KEY_BYTES, SALT_BYTES
@@ -35,6 +36,9 @@ class Hasher:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "ringcast-passwords")
         self._waiting = 0
+        #: Made so far, and their time in all, in the queue too.
+        self.made = 0
+        self.seconds = 0.0
 
     async def key(self, password: str, salt: bytes) -> bytes:
         """scrypt. Raises Overloaded."""
@@ -42,10 +46,13 @@ class Hasher:
             what = "the number of passwords that wait to be hashed"
             raise Overloaded(what=what, size=self._waiting + 1, limit=WAITING_MAX, unit="passwords")
         self._waiting += 1
+        started = perf_counter()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, scrypt, password, salt)
         finally:
             self._waiting -= 1
+            self.made += 1
+            self.seconds += perf_counter() - started
 
     def close(self) -> None:
         """What has not begun is never made."""
