@@ -68,6 +68,7 @@ locked: $(READY)
 bench: $(READY) ## measure this machine, with other systems in the same run; ARGS='--quick' for a look
 	@bench/install-peers.sh
 	$(BIN)/ringcast bench bus --out bench/results $(ARGS)
+	$(BIN)/ringcast bench products --out bench/results/products $(ARGS)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n '$(VERSION)' || { echo '$(PYTHON) was not found; install Python 3.11 or newer, or say PYTHON=/path/to/python3.12' >&2; exit 1; }

@@ -1,6 +1,6 @@
 """What Ringcast wants to reach, most of it as a ratio to a peer of the same run, and what it reached."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -126,10 +126,10 @@ GOALS = (
 )  # fmt: skip
 
 
-def evaluate(document: Document) -> list[Outcome]:
+def evaluate(document: Document, goals: Sequence[Goal] = GOALS) -> list[Outcome]:
     """Every goal against a document of bench/results.py."""
     outcomes = []
-    for goal in GOALS:
+    for goal in goals:
         reached = goal.value(document)
         met = None if reached is None else reached >= goal.bound if goal.relation == AT_LEAST else reached <= goal.bound
         shown = None if reached is None else round(reached, 3)

@@ -13,6 +13,13 @@ from bench.gap import SURVIVOR
 from bench.goals import Document, at, latency, rate
 
 RATES = {"pipelined": "receipt for each message", "batched": "the system's batches", "tasks": "concurrent publishes"}
+STORE_RATES = {
+    "pipelined": "writes, pipelined",
+    "batched": "import, or transactions",
+    "read": "reads",
+    "local": "local",
+}
+STORE_LATENCIES = {"one": "write", "read_one": "linearizable read", "local_one": "local read"}
 LATENCIES = ("p50", "p99")
 GAPS = ("median", "worst")
 _BAR = 0.8
@@ -23,15 +30,30 @@ Value = Callable[[str], float | None]
 
 def draw(document: Mapping[str, Any], path: Path) -> None:
     """Write the picture; its format follows from the suffix (.svg, .png). All axes begin at 0."""
+    series = {
+        "messages a second": {text: partial(_rate, document, name) for name, text in RATES.items()},
+        "one outstanding publish, ms": {name: partial(_latency, document, name) for name in LATENCIES},
+    }
+    _draw(document, path, series)
+
+
+def draw_store(document: Mapping[str, Any], path: Path) -> None:
+    """The same of a document of bench/products.py."""
+    series = {
+        "operations a second": {text: partial(_rate, document, name) for name, text in STORE_RATES.items()},
+        "one outstanding, p50, ms": {text: partial(_p50, document, name) for name, text in STORE_LATENCIES.items()},
+    }
+    _draw(document, path, series)
+
+
+def _draw(document: Mapping[str, Any], path: Path, series: Mapping[str, Mapping[str, Value]]) -> None:
     mpl.rcParams["svg.hashsalt"] = "ringcast"  # the same numbers give the same file
     figure = Figure(figsize=_INCHES, layout="constrained")
-    rates, latencies, gaps = figure.subplots(1, 3)
-    _bars(rates, document, {text: partial(_rate, document, name) for name, text in RATES.items()})
-    rates.set(title="messages a second")
-    _bars(latencies, document, {name: partial(_latency, document, name) for name in LATENCIES})
-    latencies.set(title="one outstanding publish, ms")
-    _bars(gaps, document, {name: partial(_gap, document, name) for name in GAPS})
-    gaps.set(title="gap after kill -9, ms")
+    gaps: dict[str, Value] = {name: partial(_gap, document, name) for name in GAPS}
+    whole = {**series, "gap after kill -9, ms": gaps}
+    for axes, (title, bars) in zip(figure.subplots(1, len(whole)), whole.items(), strict=True):
+        _bars(axes, document, bars)
+        axes.set(title=title)
     # No date in the file: two runs with the same numbers are the same picture.
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -42,6 +64,10 @@ def _rate(document: Document, workload: str, system: str) -> float | None:
 
 def _latency(document: Document, name: str, system: str) -> float | None:
     return latency(document, system, name)
+
+
+def _p50(document: Document, workload: str, system: str) -> float | None:
+    return at(document, "systems", system, "workloads", workload, "latency_ms", "p50")
 
 
 def _gap(document: Document, name: str, system: str) -> float | None:

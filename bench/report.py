@@ -2,14 +2,14 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from bench.errors import PeerMissing
-from bench.goals import at, evaluate, ratio
+from bench.goals import GOALS, Goal, at, evaluate, ratio
 from bench.hops import ELSEWHERE, HERE, HOPS
 from bench.results import Results
 
@@ -52,10 +52,10 @@ class Table:
         return "\n".join([f"### {self.title}", "", head, rule, *rows, ""])
 
 
-def document_of(results: Results) -> dict[str, Any]:
+def document_of(results: Results, goals: Sequence[Goal] = GOALS) -> dict[str, Any]:
     """The JSON document with the goals."""
     document = results.as_dict()
-    return {**document, "goals": [outcome.as_dict() for outcome in evaluate(document)]}
+    return {**document, "goals": [outcome.as_dict() for outcome in evaluate(document, goals)]}
 
 
 def number(value: float | None) -> str:
@@ -67,10 +67,10 @@ def number(value: float | None) -> str:
 
 def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """All tables of a document."""
-    yield _goals(document)
+    yield goals_table(document)
     yield _throughput(document)
     yield _latency(document)
-    gaps = _gaps(document)
+    gaps = gaps_table(document)
     if gaps.rows:
         yield gaps
     yield Table("Floors of this machine, in this run", ("what", "measured"), list(_named(document["floors"], FLOORS)))
@@ -79,9 +79,7 @@ def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     extras = [(text, number(found)) for path, text in EXTRAS.items() if (found := at(document, *path)) is not None]
     if extras:
         yield Table("Ringcast alone", ("what", "measured"), extras)
-    missing = list(_missing(document))
-    if missing:
-        yield Table("Not measured", ("what", "why"), missing)
+    yield from missing_table(document)
 
 
 def _named(values: Mapping[str, float | None], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -90,7 +88,8 @@ def _named(values: Mapping[str, float | None], names: Mapping[str, str]) -> Iter
             yield text, number(values[name])
 
 
-def _goals(document: Mapping[str, Any]) -> Table:
+def goals_table(document: Mapping[str, Any]) -> Table:
+    """What was wanted, and what was reached."""
     words = {True: "yes", False: "no", None: "not measured"}
     rows = [
         (
@@ -139,7 +138,8 @@ def _latency(document: Mapping[str, Any]) -> Table:
     return Table("One outstanding publish, ms", ("system", "p50", "p95", "p99", "messages/s"), rows)
 
 
-def _gaps(document: Mapping[str, Any]) -> Table:
+def gaps_table(document: Mapping[str, Any]) -> Table:
+    """The gaps of each system."""
     rows = []
     for system in document["systems"].values():
         gap = system["gap"] or {}
@@ -165,6 +165,13 @@ def _hops(found: Mapping[str, Any]) -> Table:
     return Table("Where the time of one outstanding publish goes (medians, us)", columns, [*rows, total])
 
 
+def missing_table(document: Mapping[str, Any]) -> Iterator[Table]:
+    """What was not measured, if there is any."""
+    missing = list(_missing(document))
+    if missing:
+        yield Table("Not measured", ("what", "why"), missing)
+
+
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from document["skipped"].items()
     for system in document["systems"].values():
@@ -172,7 +179,10 @@ def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{system['label']}: {what}", why.partition("\n")[0]
 
 
-def markdown(document: Mapping[str, Any]) -> str:
+Tables = Callable[[Mapping[str, Any]], Iterator[Table]]
+
+
+def markdown(document: Mapping[str, Any], tables_of: Tables = tables) -> str:
     """The whole document for docs/performance.md."""
     machine, options = document["machine"], document["options"]
     head = (
@@ -180,10 +190,12 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"{options['payload']} B payload, durability {options['durability']}, median of {options['repetitions']}."
     )
     quick = ["**A quick run: it shows that everything works, its numbers mean nothing.**", ""]
-    return "\n".join([head, "", *(quick if document["quick"] else []), *(one.markdown() for one in tables(document))])
+    return "\n".join(
+        [head, "", *(quick if document["quick"] else []), *(one.markdown() for one in tables_of(document))]
+    )
 
 
-def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
+def write(document: Mapping[str, Any], folder: Path, tables_of: Tables = tables, plot: str = "draw") -> list[Path]:
     """results.json, results.md, and the plot; returns what was written. Raises PeerMissing without matplotlib, OSError.
 
     The first two are there even then.
@@ -191,8 +203,8 @@ def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / JSON_NAME, folder / MARKDOWN_NAME]
     written[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    written[1].write_text(markdown(document), encoding="utf-8")
+    written[1].write_text(markdown(document, tables_of), encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is None:
         raise PeerMissing("there is no plot: it needs pip install matplotlib")
-    import_module("bench.plot").draw(document, folder / PLOT_NAME)
+    getattr(import_module("bench.plot"), plot)(document, folder / PLOT_NAME)
     return [*written, folder / PLOT_NAME]

@@ -20,7 +20,7 @@ from bench.memory import memory
 from bench.options import Options
 from bench.plan import systems_of, turned
 from bench.results import Results
-from bench.systems import ONE, System
+from bench.systems import ONES, System
 from bench.systems.ringcast import Ringcast
 
 Say = Callable[[str], None]
@@ -65,9 +65,12 @@ class Run:
             self._extras()
         return self.results
 
+    def _systems(self) -> list[System]:
+        return systems_of(self.options)
+
     def _present(self) -> list[System]:
         found = []
-        for system in systems_of(self.options):
+        for system in self._systems():
             missing = system.missing()
             if missing is None:
                 found.append(system)
@@ -121,7 +124,7 @@ class Run:
         key = (system.name, workload)
         if key in self._windows:
             return
-        windows = self.options.windows if workload != ONE else (1,)
+        windows = self.options.windows if workload not in ONES else (1,)
         if len(windows) == 1:
             self._windows[key] = windows[0]
             return
@@ -136,7 +139,7 @@ class Run:
 
     def _sample(self, system: System, workload: str, window: int, *, tuning: bool) -> Sample:
         options = self.options
-        one = workload == ONE
+        one = workload in ONES
         seconds = options.tune_seconds if tuning else options.one_seconds if one else options.seconds
         job = self._job(system, workload, options.one_count if one else options.count, seconds)
         return measure(replace(job, window=window, pids=tuple(system.pids())))

@@ -1,6 +1,7 @@
-"""`ringcast bench bus|marketplace`: what this machine does with Ringcast (bench/)."""
+"""`ringcast bench bus|products|marketplace`: what this machine does with Ringcast, beside other systems (bench/)."""
 
 import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,14 +51,13 @@ def bus(
     try:
         from bench.errors import BenchError, PeerMissing
         from bench.options import Options
-        from bench.report import document_of, write
+        from bench.report import document_of, tables, write
         from bench.run import Run
     except ModuleNotFoundError as error:
         render.error(f"bench needs {error.name!r}: run it in a source checkout of Ringcast, after `make bench` once")
         raise typer.Exit(LOCAL) from None
-    names = tuple(name.strip() for name in against.split(",") if name.strip())
     try:
-        options = Options(replicas, payload, durability.value, names, repetitions=repetitions, kills=kills)
+        options = Options(replicas, payload, durability.value, _names(against), repetitions=repetitions, kills=kills)
     except BenchError as error:
         render.error(str(error))
         raise typer.Exit(USAGE) from None
@@ -69,7 +69,7 @@ def bus(
             write(document, out)
         except PeerMissing as error:
             _say(str(error))
-    _show(document, json)
+    _show(document, json, tables)
     if document["systems"]["ringcast"]["not_measured"]:
         raise typer.Exit(NO)
 
@@ -104,8 +104,7 @@ def marketplace(
     except ModuleNotFoundError as error:
         render.error(f"bench needs {error.name!r}: run it in a source checkout of Ringcast")
         raise typer.Exit(LOCAL) from None
-    names = tuple(name.strip() for name in scenarios.split(",") if name.strip())
-    counts = tuple(name.strip() for name in clients.split(",") if name.strip())
+    names, counts = _names(scenarios), _names(clients)
     unknown = [name for name in names if name not in SCENARIOS] + [one for one in counts if not one.isdigit()]
     if unknown or not names or not counts or "0" in counts:
         render.error(f"{unknown or 'nothing'} to measure: scenarios are {', '.join(SCENARIOS)}, clients are numbers")
@@ -131,6 +130,65 @@ def marketplace(
         raise typer.Exit(NO)
 
 
+@bench.command("products")
+@reported
+def products(
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=7, help="Of each system; 3 or 5.")] = 3,
+    against: Annotated[
+        str, typer.Option("--against", metavar="NAMES", help="Of etcd,pysyncobj; '' = none.")
+    ] = "etcd,pysyncobj",
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Medians are of so many.")] = 3,
+    kills: Annotated[int, typer.Option("--kills", min=0, help="kill -9 of the leader; 0 = no gaps.")] = 20,
+    parts: Annotated[
+        str, typer.Option("--parts", metavar="NAMES", help="Of compare,gaps,search,catch_up,million.")
+    ] = "compare,gaps,search,catch_up,million",
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny counts: shows that it works, measures nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write results.json, results.md, results.svg.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """The product store's writes, reads, searches, failover gap and memory, beside etcd and PySyncObj.
+
+    With --parts, results.json of --out keeps what it has of the other parts. A system that is not installed is said and
+    skipped. Exit code 1 if something of Ringcast could not be measured.
+    """
+    try:
+        from bench.errors import BenchError, PeerMissing
+        from bench.options import Options
+        from bench.products import PARTS, ProductsRun, merged
+        from bench.products_report import GOALS, tables
+        from bench.report import document_of, write
+    except ModuleNotFoundError as error:
+        render.error(f"bench needs {error.name!r}: run it in a source checkout of Ringcast, after `make bench` once")
+        raise typer.Exit(LOCAL) from None
+    wanted, names = _names(parts), _names(against)
+    try:
+        if unknown := set(wanted) - set(PARTS):
+            raise BenchError(f"parts {', '.join(sorted(unknown))}: they are {', '.join(PARTS)}")
+        options = Options(replicas, against=names, repetitions=repetitions, kills=kills)
+    except BenchError as error:
+        render.error(str(error))
+        raise typer.Exit(USAGE) from None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    run = ProductsRun(_with(options, extras=True, kills=kills), _say, parts=wanted, quick=quick)
+    document = document_of(run.go(), GOALS)
+    if out is not None:
+        document = merged(out, document, GOALS)
+        try:
+            write(document, out, tables, "draw_store")
+        except PeerMissing as error:
+            _say(str(error))
+    _show(document, json, tables)
+    if document["systems"].get("products", {}).get("not_measured"):
+        raise typer.Exit(NO)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _with(options: Any, extras: bool, kills: int) -> Any:
     from dataclasses import replace
 
@@ -142,12 +200,10 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _show(document: dict[str, Any], json: bool) -> None:
+def _show(document: dict[str, Any], json: bool, tables: Callable[[dict[str, Any]], Iterable[Any]]) -> None:
     if json:
         render.as_json(document)
         return
-    from bench.report import tables
-
     console = render.console()
     if document["quick"]:
         console.print("A quick run: it shows that everything works, its numbers mean nothing.\n")

@@ -14,6 +14,8 @@ from bench.loads import Load
 #: How long a call may take in a failover before it is tried again.
 RETRY_AFTER_S = 1.0
 OPEN_TIMEOUT_S = 30.0
+#: So many different ones are read of a store.
+READ_KEYS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,18 @@ class Client(Protocol):
     @property
     def transient(self) -> tuple[type[BaseException], ...]:
         """What `publish` raises in a failover, when one tries again."""
+        ...
+
+
+class StoreClient(Client, Protocol):
+    """A client of a store that can be read."""
+
+    async def prepare(self) -> None:
+        """Put in what is read."""
+        ...
+
+    async def read(self, *, local: bool) -> object:
+        """Something that is there: linearizable, or as one server has it."""
         ...
 
 

@@ -1,9 +1,10 @@
-"""etcd by grpc.aio: its two requests are encoded here, so that no generated stubs are needed (etcd's rpc.proto).
+"""etcd by grpc.aio: its requests are encoded here, so that no generated stubs are needed (etcd's rpc.proto).
 
 PutRequest  { bytes key = 1; bytes value = 2; }
 RequestOp   { PutRequest request_put = 2; }
 TxnRequest  { repeated RequestOp success = 2; }
 TxnResponse { bool succeeded = 2; }
+RangeRequest { bytes key = 1; bool serializable = 7; }
 """
 
 import itertools
@@ -13,12 +14,13 @@ from typing import Self
 import grpc
 import grpc.aio
 
-from bench.clients import RETRY_AFTER_S, Where
+from bench.clients import READ_KEYS, RETRY_AFTER_S, Where
 from bench.loads import Load, in_tasks, keep_open
 
 BATCH = 128
-_PUT, _TXN = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn"
+_PUT, _TXN, _RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn", "/etcdserverpb.KV/Range"
 _KEY, _VALUE, _OPERATION = 0x0A, 0x12, 0x12  # field number << 3 | 2 (length-delimited)
+_SERIALIZABLE = b"\x38\x01"  # field 7, a varint: true
 
 
 def varint(value: int) -> bytes:
@@ -46,6 +48,11 @@ def txn_request(puts: list[bytes]) -> bytes:
     return b"".join(part(_OPERATION, part(_VALUE, put)) for put in puts)
 
 
+def range_request(key: bytes, *, serializable: bool) -> bytes:
+    """RangeRequest of one key; a serializable one is answered by whichever member is asked."""
+    return part(_KEY, key) + (_SERIALIZABLE if serializable else b"")
+
+
 class EtcdClient:
     """One channel; each message is a key of its own, in order."""
 
@@ -61,6 +68,7 @@ class EtcdClient:
         self._channel = grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options)
         self._put = self._channel.unary_unary(_PUT)
         self._txn = self._channel.unary_unary(_TXN)
+        self._range = self._channel.unary_unary(_RANGE)
         await self._put(put_request(b"ready", b""), wait_for_ready=True, timeout=20.0)
         return self
 
@@ -99,6 +107,17 @@ class EtcdClient:
     async def tasks(self, load: Load) -> int:
         """Many concurrent puts."""
         return await in_tasks(load, self.publish)
+
+    async def prepare(self) -> None:
+        """The keys that are read."""
+        puts = [put_request(b"read-%d" % number, bytes(100)) for number in range(READ_KEYS)]
+        for first in range(0, READ_KEYS, BATCH):
+            await self._txn(txn_request(puts[first : first + BATCH]))
+
+    async def read(self, *, local: bool) -> object:
+        """A range of one key."""
+        key = b"read-%d" % (next(self._numbers) % READ_KEYS)
+        return await self._range(range_request(key, serializable=local), wait_for_ready=True, timeout=RETRY_AFTER_S)
 
 
 CLIENT = EtcdClient

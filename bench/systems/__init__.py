@@ -7,6 +7,11 @@ from typing import Protocol
 EAGER, BATCHING = "eager", "batching"
 PIPELINED, BATCHED, TASKS, ONE = "pipelined", "batched", "tasks", "one"
 WORKLOADS = (PIPELINED, BATCHED, TASKS, ONE)
+#: Of stores: linearizable and local reads, by many tasks and by one.
+READ, READ_ONE, LOCAL, LOCAL_ONE = "read", "read_one", "local", "local_one"
+READS = (READ, READ_ONE, LOCAL, LOCAL_ONE)
+#: Those of which one is outstanding, and timed.
+ONES = (ONE, READ_ONE, LOCAL_ONE)
 
 
 class System(Protocol):

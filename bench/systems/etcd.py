@@ -24,7 +24,7 @@ class Etcd:
     replicas: int
     name: str = "etcd"
     remark: str = "synced on a majority"
-    workloads: tuple[str, ...] = (PIPELINED, BATCHED, TASKS, ONE)
+    workloads: tuple[str, ...] = (PIPELINED, BATCHED, TASKS, ONE)  # and READS, where a store is measured
     client: str = "etcd"
     fresh: bool = False
     _servers: Servers | None = field(default=None, init=False)

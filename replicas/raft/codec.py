@@ -24,6 +24,7 @@ from replicas.raft.messages import (
 )
 from replicas.raft.state import Received
 from ringcast.errors import UnsupportedVersion, WrongCluster
+from ringcast.products_admin import ADDRESS_CHARACTERS_MAX
 from ringcast.strict import U64_MAX, Check, Plain, array, bad, dumps, flag, integer, loads, many, text
 from store.raft_contract import Base, Entry, Incarnation, Kind
 from store.raft_members import MEMBERS_BYTES_MAX, member_id, read_members
@@ -206,7 +207,7 @@ _TYPES: dict[int, tuple[type, _Type]] = {
         _plain(InstallSnapshotResponse, term=_number, snapshot=_name, next_index=_number, request_id=_number),
     ),
     7: (TimeoutNow, _plain(TimeoutNow, term=_number)),
-    8: (Hello, _plain(Hello)),
+    8: (Hello, _plain(Hello, address=text(ADDRESS_CHARACTERS_MAX))),
     9: (
         Welcome,
         _Type(

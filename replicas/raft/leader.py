@@ -108,8 +108,11 @@ class Leader(Role, library.Leader):
 
     def heartbeat(self) -> None:
         """A round by the clock: what was lost is sent again."""
-        for progress in self.progress.values():
+        silent_since = self.state.loop.time() - self.state.config.step_down_interval
+        for member, progress in self.progress.items():
             progress.asked = False
+            if progress.heard < silent_since:
+                self.state.say_hello(member)  # its log may lack the entry that made this one a member
         self.begin_round()
         for member, progress in self.progress.items():
             self.snapshots.beat(member, progress)

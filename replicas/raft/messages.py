@@ -6,7 +6,7 @@
 | AppendEntries (none: heartbeat) | leader -> all | AppendEntriesResponse |
 | InstallSnapshot, one chunk (R15) | leader -> one that the log does not reach | InstallSnapshotResponse |
 | TimeoutNow | leader -> successor (a transfer) | RequestVote |
-| Hello | one that starts -> all | Welcome; Found, while the cluster is new |
+| Hello | one that starts, or is not answered -> all | Welcome; Found, while the cluster is new |
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,10 @@ class TimeoutNow(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """I have started; what do you know of me? The envelope says the rest."""
+    """I have started; what do you know of me? The envelope says the rest. Also of whoever may be newer than the other's
+    log, so that it can be answered (R16): `address` is the sender's."""
+
+    address: str
 
 
 class Welcome(NamedTuple):

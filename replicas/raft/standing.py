@@ -55,11 +55,12 @@ class Standing:
             self._timer.stop()
             return
         for member in self._state.peers:
-            self._state.send(member, Hello())
+            self._state.say_hello(member)
 
-    def on_hello(self, envelope: Envelope) -> None:
+    def on_hello(self, envelope: Envelope, message: Hello) -> None:
         """Remember the incarnation, durably, then say what was known before."""
         state = self._state
+        state.contacts.met(envelope.sender, message.address)
         known = dict(state.hard.known)
         before = known.get(envelope.storage, NO_INCARNATION)
         if envelope.incarnation.counter > before.counter:

@@ -216,6 +216,11 @@ class State(library.State):
         hard = self.hard
         self.transport.send(member, Envelope(hard.cluster, self.id, hard.storage, hard.incarnation), message)
 
+    def say_hello(self, member: int) -> None:
+        """And where this member is."""
+        own = self.log.members.find(self.id)
+        self.send(member, Hello(self.founders.get(self.id, "") if own is None else own.address))
+
     def respond(self, member: int, message: Message) -> None:
         """Once term and vote are durable (R3); not at all if the term has gone on, for the asker knows by then."""
         term = self.term
@@ -226,7 +231,7 @@ class State(library.State):
         envelope, message = data
         if isinstance(message, Hello):
             if envelope.cluster in {0, self.cluster} or self.cluster == 0:
-                self.standing.on_hello(envelope)
+                self.standing.on_hello(envelope, message)
                 self.state.on_peer_heard(envelope)
         elif isinstance(message, Welcome):
             self.standing.on_welcome(envelope, message)
@@ -234,7 +239,7 @@ class State(library.State):
             self.standing.on_found(envelope, message)
         elif not self.standing.proven:
             self.counters["dropped_unproven"] += 1
-            self.send(envelope.sender, Hello())  # a member of today, where those that this disk knows may be gone
+            self.say_hello(envelope.sender)  # a member of today, where those that this disk knows may be gone
         elif self._of_cluster(envelope, message) and self._of_term(envelope, message):
             HANDLERS[type(message)](self.state, envelope, message)
 

@@ -42,7 +42,7 @@ MESSAGES: tuple[Message, ...] = (
     InstallSnapshot(3, 2, "name", Base(5, 2, members()), 4, 3, b"chunk", 9),
     InstallSnapshotResponse(3, "name", 4, 9),
     TimeoutNow(3),
-    Hello(),
+    Hello("member-2"),
     Welcome(storage(2), Incarnation(1, 2)),
     Found(Base(1, 1, members())),
 )
@@ -74,13 +74,13 @@ def test_a_field_more_or_less_or_of_another_kind_is_refused(message: Message) ->
 
 
 def test_another_version_ring_or_an_own_frame() -> None:
-    header, *_ = encode(ENVELOPE, 0, Hello())
+    header, *_ = encode(ENVELOPE, 0, Hello("member-2"))
     version, *rest = loads(header, 1 << 20)
     with pytest.raises(UnsupportedVersion):
         codec.decode([dumps((version + 1, *rest))])
     with pytest.raises(WrongCluster):
-        codec.decode(encode(ENVELOPE, 5, Hello()))
-    assert codec.decode(encode(ENVELOPE._replace(sender=1), 0, Hello())) is None
+        codec.decode(encode(ENVELOPE, 5, Hello("member-2")))
+    assert codec.decode(encode(ENVELOPE._replace(sender=1), 0, Hello("member-2"))) is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_another_version_ring_or_an_own_frame() -> None:
         encode(ENVELOPE, 0, MESSAGES[2])[:1],
         [*encode(ENVELOPE, 0, MESSAGES[2]), b"more"],
         [encode(ENVELOPE, 0, MESSAGES[2])[0], b"short"],
-        [*encode(ENVELOPE, 0, Hello()), b"more"],
+        [*encode(ENVELOPE, 0, Hello("member-2")), b"more"],
         encode(ENVELOPE, 0, AppendEntries(2, 2, 5, 2, ENTRIES, 4, 9)),
         encode(ENVELOPE, 0, AppendEntries(3, 2, 5, 2, (Entry(6, 3, Kind.MEMBERS, b"\xc0"),), 4, 9)),
         encode(ENVELOPE, 0, InstallSnapshot(3, 2, "name", Base(5, 2, members()), 4, 4, b"chunk", 9)),

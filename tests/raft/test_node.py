@@ -25,6 +25,7 @@ from replicas.raft.messages import (
 from replicas.raft.node import RESUME_SECONDS
 from replicas.raft.simulator.disk import Disk
 from store.raft_contract import NO_INCARNATION, Base, Incarnation
+from store.raft_members import MEMBERS_MAX
 from tests.raft.harness import CLUSTER, Peer, founded, leads, members, result, storage
 
 # ---------------------------------------------------------------------- elections
@@ -136,7 +137,7 @@ def test_a_word_about_another_disk_says_nothing() -> None:
 def test_an_incarnation_is_remembered_before_it_is_answered() -> None:
     peer = Peer()
     peer.store.slow_seconds = 0.05
-    peer.receive(2, Hello())
+    peer.receive(2, Hello("member-2"))
     assert not peer.take(Welcome)
     peer.run(0.1)
     assert peer.take(Welcome, 2) == [Welcome(storage(2), NO_INCARNATION)]
@@ -149,7 +150,7 @@ def test_a_cluster_is_founded_when_all_are_blank_and_by_the_lowest_id() -> None:
     peer = Peer(disk=Disk())
     for member in (2, 3):
         assert peer.node.status().cluster == 0
-        peer.receive(member, Hello(), cluster=0)
+        peer.receive(member, Hello("member-2"), cluster=0)
     peer.run(0.01)
     status = peer.node.status()
     assert status.cluster != 0
@@ -162,8 +163,8 @@ def test_a_cluster_is_founded_when_all_are_blank_and_by_the_lowest_id() -> None:
 
 def test_a_wiped_founder_founds_nothing_and_follows_the_cluster() -> None:
     peer = Peer(disk=Disk())
-    peer.receive(2, Hello(), cluster=0)
-    peer.receive(3, Hello(), cluster=CLUSTER)
+    peer.receive(2, Hello("member-2"), cluster=0)
+    peer.receive(3, Hello("member-2"), cluster=CLUSTER)
     peer.run(0.5)
     assert peer.node.status().cluster == 0
     peer.receive(3, AppendEntries(4, 3, 9, 4, (), 9, 1))
@@ -175,7 +176,7 @@ def test_a_wiped_founder_founds_nothing_and_follows_the_cluster() -> None:
 def test_frames_of_another_cluster_change_nothing() -> None:
     peer = Peer()
     peer.receive(2, AppendEntries(9, 2, 1, 1, (), 1, 1), cluster=CLUSTER + 1)
-    peer.receive(2, Hello(), cluster=CLUSTER + 1)
+    peer.receive(2, Hello("member-2"), cluster=CLUSTER + 1)
     peer.run(0.01)
     assert peer.node.status().term == 1
     assert not peer.take(Welcome)
@@ -319,6 +320,27 @@ def test_a_removed_member_is_reached_until_it_has_heard_of_it() -> None:
     peer.sent.clear()
     peer.run(0.06)
     assert not peer.take(AppendEntries, 2)
+
+
+def test_a_follower_answers_a_leader_that_came_after_its_log() -> None:
+    """R16: its configuration names 2 and 3; it hears of 4 by 4's own word, and does not forget it before the log does."""
+    peer = Peer()
+    assert set(peer.addresses) == {2, 3}
+    peer.receive(4, Hello("member-4"))
+    peer.receive(4, Hello(""))
+    peer.receive(2, Hello("elsewhere"))
+    assert peer.addresses == {2: "member-2", 3: "member-3", 4: "member-4"}
+    for stranger in range(5, 40):
+        peer.receive(stranger, Hello(f"member-{stranger}"))
+    assert len(peer.addresses) == 2 + MEMBERS_MAX
+
+
+def test_a_leader_says_where_it_is_to_whom_it_does_not_hear() -> None:
+    peer = Peer()
+    peer.become_leader()
+    peer.sent.clear()
+    peer.run(0.06)
+    assert {to for to, message in peer.sent if message == Hello("member-1")} == {3}
 
 
 # ---------------------------------------------------------------------- bounds

@@ -8,6 +8,8 @@ from tests.raft.mutants import MUTATIONS, Mutation
 
 SEEDS = 120
 
+pytestmark = pytest.mark.timeout(240)  # half a minute of CPU, and the machine may be busy
+
 
 @pytest.fixture(scope="module")
 def report() -> Report:
