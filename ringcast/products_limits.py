@@ -27,7 +27,9 @@ SWEEP_MAX = 100
 #: A field's check: raises IllegalValue(what, value, limit).
 Limit: TypeAlias = Callable[[str, Any], None]
 
+_CONDITIONS = frozenset(Condition)
 _SHOWN = 60
+_SEEN_MAX = 16_384
 _ID = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SPACES = " \u00a0\u3000"
@@ -75,6 +77,21 @@ def words(characters_max: int) -> Limit:
     return check
 
 
+def repeated(check: Limit) -> Limit:
+    """The same check for text that comes again and again: what was good once is good."""
+    seen: set[str] = set()
+
+    def check_once(what: str, value: Any) -> None:
+        if type(value) is str and value in seen:
+            return
+        check(what, value)
+        if len(seen) >= _SEEN_MAX:
+            seen.clear()
+        seen.add(value)
+
+    return check_once
+
+
 _keyword = words(KEYWORD_CHARACTERS_MAX)
 
 
@@ -85,19 +102,22 @@ def keyword(what: str, value: Any) -> None:
         illegal(what, value, "one word, without spaces")
 
 
+_known_keyword = repeated(keyword)
+
+
 def keywords(what: str, value: Any) -> None:
     """Up to five different keywords."""
     if type(value) is not tuple or len(value) > KEYWORDS_MAX:
         illegal(what, value, f"at most {KEYWORDS_MAX} keywords")
     for one in value:
-        keyword("a keyword", one)
+        _known_keyword("a keyword", one)
     if len(set(value)) != len(value):
         illegal(what, value, "each keyword once")
 
 
 def condition(what: str, value: Any) -> None:
     """ "new" or "used"."""
-    if type(value) is not str or value not in set(Condition):
+    if type(value) is not str or value not in _CONDITIONS:
         illegal(what, value, "'new' or 'used'")
 
 
@@ -127,7 +147,8 @@ def search_cursor(what: str, value: Any) -> None:
 
 
 name: Limit = words(NAME_CHARACTERS_MAX)
-category: Limit = words(CATEGORY_CHARACTERS_MAX)
+category: Limit = repeated(words(CATEGORY_CHARACTERS_MAX))
+seller: Limit = repeated(identifier)
 price: Limit = whole(0, PRICE_MAX)
 quantity: Limit = whole(1, QUANTITY_MAX)
 change: Limit = whole(-QUANTITY_MAX, QUANTITY_MAX, but=0)

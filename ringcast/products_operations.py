@@ -144,13 +144,22 @@ Operation: TypeAlias = Put | ChangePrice | ChangeQuantity | Remove | Reserve | C
 Question: TypeAlias = Get | StockOf | BySeller | Search | ReservationOf | Due | Items | StatusOf
 
 _ID = limits.identifier
-_PUT = (_ID, _ID, limits.name, limits.category, limits.keywords, limits.condition, limits.price, limits.quantity)
+_PUT = (
+    _ID,
+    limits.seller,
+    limits.name,
+    limits.category,
+    limits.keywords,
+    limits.condition,
+    limits.price,
+    limits.quantity,
+)
 #: Kind on the wire -> (class, the limit of each field). Numbers are given once and never used again.
 _KINDS: dict[int, tuple[type[Operation | Question | Instruction], tuple[Limit, ...]]] = {
     1: (Put, _PUT),
-    2: (ChangePrice, (_ID, _ID, limits.price)),
-    3: (ChangeQuantity, (_ID, _ID, limits.change)),
-    4: (Remove, (_ID, _ID)),
+    2: (ChangePrice, (_ID, limits.seller, limits.price)),
+    3: (ChangeQuantity, (_ID, limits.seller, limits.change)),
+    4: (Remove, (_ID, limits.seller)),
     5: (Reserve, (_ID, limits.lines, limits.hold_ms)),
     6: (Confirm, (_ID,)),
     7: (Release, (_ID,)),

@@ -6,6 +6,7 @@ own length are BadFrame; nothing else is ever raised.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
@@ -22,6 +23,9 @@ DEPTH_MAX = 8
 U63_MAX = (1 << 63) - 1
 U64_MAX = (1 << 64) - 1
 _SHOWN = 60
+#: One for each thread, since making one costs more than most frames; a large buffer is not kept.
+_packers = threading.local()
+_PACKER_BYTES_MAX = 1 << 20
 
 
 def bad(what: str, value: object, limit: str) -> NoReturn:
@@ -31,7 +35,14 @@ def bad(what: str, value: object, limit: str) -> NoReturn:
 
 def dumps(value: Plain) -> bytes:
     """Encode a plain value. Raises TypeError, ValueError or OverflowError if it is none (our bug, or the user's)."""
-    return bytes(msgpack.packb(value, use_bin_type=True))
+    try:
+        packer = _packers.packer
+    except AttributeError:
+        packer = _packers.packer = msgpack.Packer(use_bin_type=True)
+    packed: bytes = packer.pack(value)
+    if len(packed) > _PACKER_BYTES_MAX:
+        del _packers.packer  # it would keep its buffer
+    return packed
 
 
 def loads(data: bytes | memoryview, size_max: int) -> Any:

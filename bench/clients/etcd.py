@@ -14,7 +14,7 @@ from typing import Self
 import grpc
 import grpc.aio
 
-from bench.clients import READ_KEYS, RETRY_AFTER_S, Where
+from bench.clients import OPEN_TIMEOUT_S, READ_KEYS, RETRY_AFTER_S, Where
 from bench.loads import Load, in_tasks, keep_open
 
 BATCH = 128
@@ -117,7 +117,7 @@ class EtcdClient:
     async def read(self, *, local: bool) -> object:
         """A range of one key."""
         key = b"read-%d" % (next(self._numbers) % READ_KEYS)
-        return await self._range(range_request(key, serializable=local), wait_for_ready=True, timeout=RETRY_AFTER_S)
+        return await self._range(range_request(key, serializable=local), wait_for_ready=True, timeout=OPEN_TIMEOUT_S)
 
 
 CLIENT = EtcdClient

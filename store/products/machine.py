@@ -17,6 +17,9 @@ from store.products.sessions import SESSIONS_MAX, Repeated, Sessions, digest_of
 from store.products.tables import TABLES, Databases, Meta, Tables
 from store.products.view import ProductView
 
+#: The outcome of what has no value.
+NOTHING = encode_outcome(None)
+
 
 class ProductMachine:
     """The product tables of an environment. It keeps nothing between calls: a transaction that is given up is undone.
@@ -51,6 +54,7 @@ class ProductMachine:
             results.append(self._apply_entry(tables, meta, data) if data else b"")
         if meta.applied != before:
             tables.put_meta(meta)
+            tables.flush()
         return results
 
     def _apply_entry(self, tables: Tables, meta: Meta, data: bytes) -> bytes:
@@ -100,7 +104,8 @@ def _apply_request(request: Operate, sessions: Sessions, operations: Operations)
 
 def _apply_operation(data: bytes, operations: Operations) -> bytes:
     try:
-        return encode_outcome(operations.apply(decode_operation(data)))
+        value = operations.apply(decode_operation(data))
+        return NOTHING if value is None else encode_outcome(value)
     except BadFrame:
         # The decoder's own words may differ between its versions, and outcomes are part of the state.
         error = BadFrame(what="the operation", value=f"{len(data)} bytes", limit="one that every replica knows")

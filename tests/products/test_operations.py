@@ -51,6 +51,17 @@ def test_put_get_change_remove(store: Store) -> None:
         assert view.search("home", ("desk",), "", 9) == Page((), "")
 
 
+def test_index_rows_follow_their_item_within_one_entry(store: Store) -> None:
+    """They are written together at the end of it, and before anything looks at them."""
+    operations = [LAMP, Remove("lamp", "ann"), LAMP._replace(keywords=("wood",)), LAMP._replace(item="other")]
+    request = Operate(CLIENT, 1, 0, 0, tuple(map(encode_operation, operations)))
+    assert [decode_outcome(one) for one in store.request(request)] == [None, 5, None, None]
+    with store.view() as view:
+        assert [match.item.id for match in view.search("home", ("light",), "", 9).entries] == ["other"]
+        assert [match.item.id for match in view.search("home", ("wood",), "", 9).entries] == ["lamp"]
+        assert [item.id for item in view.by_seller("ann", "", 9).entries] == ["lamp", "other"]
+
+
 def test_an_order_is_reserved_then_confirmed_or_released(store: Store) -> None:
     store.do(LAMP)
     held = store.do(Reserve("o1", (("lamp", 2),), HOLD_MS))

@@ -323,7 +323,7 @@ def test_a_removed_member_is_reached_until_it_has_heard_of_it() -> None:
 
 
 def test_a_follower_answers_a_leader_that_came_after_its_log() -> None:
-    """R16: its configuration names 2 and 3; it hears of 4 by 4's own word, and does not forget it before the log does."""
+    """R16: its configuration names 2 and 3; it hears of 4 by 4's own word, and keeps it in bounds."""
     peer = Peer()
     assert set(peer.addresses) == {2, 3}
     peer.receive(4, Hello("member-4"))
