@@ -124,6 +124,10 @@ class Grant:
             return None
         return self._lacks(role, f"{'change' if change else 'read'} what is behind {name!r}", granted)
 
+    def refuse_admin(self, what: str) -> NotAllowed | None:
+        """None: an operator's key."""
+        return None if self.admin else self._lacks("admin", what, ())
+
     def _lacks_read(self, pattern: str) -> NotAllowed:
         return self._lacks("subscribe", f"read {pattern!r}", self.subscribe)
 

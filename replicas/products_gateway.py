@@ -254,7 +254,10 @@ class ProductGateway(ProductFront):
         size = size_of(ask.questions)
         reading = _Reading(connection, ask.request, tuple(map(_question, ask.questions)), size)
         error: RingcastError | None
-        if (denied := connection.grant.refuse_service(PRODUCTS, change=False)) is not None:
+        denied = connection.grant.refuse_service(PRODUCTS, change=False)
+        if denied is None and reading.instruction is not None:
+            denied = connection.grant.refuse_admin("instruct a replica")
+        if denied is not None:
             error = denied
         elif reading.rows > PAGE_MAX:
             error = TooLarge(what="the pages of one frame", size=reading.rows, limit=PAGE_MAX, unit="entries")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ringcast
@@ -17,14 +18,15 @@ async def look(cluster: Cluster, timeout_s: float) -> list[dict[str, Any]]:
     Raises Refused if `cluster` cannot be read, Unreachable if nobody answers.
     """
     seconds = min(timeout_s, MEMBER_TIMEOUT_S)
-    given = find(cluster, "products").addresses
-    asked = dict(zip(given, await _ask_all(given, seconds), strict=True))
+    found = find(cluster, "products")
+    given, keys = found.addresses, found.credentials.path
+    asked = dict(zip(given, await _ask_all(given, seconds, keys), strict=True))
     newest = max((one for one in asked.values() if "term" in one), key=lambda one: one["commit"], default=None)
     if newest is None:
         raise ringcast.Unreachable(endpoints=", ".join(given), seconds=seconds)
     members = {int(one["member"]): _client(one["address"]) for one in newest["members"]}
     missing = [address for address in members.values() if address not in asked]
-    asked |= dict(zip(missing, await _ask_all(missing, seconds), strict=True))
+    asked |= dict(zip(missing, await _ask_all(missing, seconds, keys), strict=True))
     answers = {one["replica"]: one for one in asked.values() if "replica" in one}
     rows = {
         member: answers.get(member) or {"replica": member, "address": address, "error": _why(asked.get(address))}
@@ -33,13 +35,13 @@ async def look(cluster: Cluster, timeout_s: float) -> list[dict[str, Any]]:
     return [rows[member] for member in sorted(rows)]
 
 
-async def _ask_all(addresses: Iterable[str], seconds: float) -> list[dict[str, Any]]:
-    return list(await asyncio.gather(*(_ask(address, seconds) for address in addresses)))
+async def _ask_all(addresses: Iterable[str], seconds: float, keys: Path | None) -> list[dict[str, Any]]:
+    return list(await asyncio.gather(*(_ask(address, seconds, keys) for address in addresses)))
 
 
-async def _ask(address: str, seconds: float) -> dict[str, Any]:
+async def _ask(address: str, seconds: float, keys: Path | None) -> dict[str, Any]:
     try:
-        async with ringcast.products(address, timeout=seconds) as store:
+        async with ringcast.products(address, timeout=seconds, keys=keys) as store:
             return dict(await store.status())
     except ringcast.RingcastError as error:
         silent = isinstance(error, ringcast.Unreachable | ringcast.Timeout)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import zmq
 
+from broker.grants import Grant
 from broker.sockets import SocketLimits
 from replicas.products_front import ProductLimits
 from ringcast import errors, wire
@@ -353,6 +354,18 @@ async def test_an_instruction_travels_alone_and_only_to_whom_leads(two: Group, c
     client.ask(2, RemoveMember(1))
     assert isinstance(await client.failed(2), errors.NotLeader)
     assert not two.nodes[0].instructions
+
+
+async def test_an_instruction_needs_an_operators_key(two: Group, client: Client) -> None:
+    for connection in two.nodes[0].gateway._connections.values():
+        connection.grant = Grant("shop", publish=("_products",), subscribe=("_products",))
+    client.ask(1, MakeSnapshot())
+    refused = await client.failed(1)
+    assert isinstance(refused, errors.NotAllowed)
+    assert "instruct a replica" in str(refused)
+    assert not two.nodes[0].instructions
+    client.ask(2, Get("lamp"))
+    assert await client.found(2) == [None]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,12 @@ def test_put_get_change_remove(store: Store) -> None:
 
 def test_index_rows_follow_their_item_within_one_entry(store: Store) -> None:
     """They are written together at the end of it, and before anything looks at them."""
-    operations = [LAMP, Remove("lamp", "ann"), LAMP._replace(keywords=("wood",)), LAMP._replace(item="other")]
+    operations: list[Operation] = [
+        LAMP,
+        Remove("lamp", "ann"),
+        LAMP._replace(keywords=("wood",)),
+        LAMP._replace(item="other"),
+    ]
     request = Operate(CLIENT, 1, 0, 0, tuple(map(encode_operation, operations)))
     assert [decode_outcome(one) for one in store.request(request)] == [None, 5, None, None]
     with store.view() as view:
