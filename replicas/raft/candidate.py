@@ -69,7 +69,7 @@ class Candidate(Role, library.Candidate):
         message = RequestVote(term, state.id, log.last, log.last_term, self.pre_vote, self.transfer)
         for member in log.members.voters:
             if member != state.id:
-                state.say_hello(member)  # whose log may lack the entry that made this one a member
+                state.contacts.say_hello(member)  # whose log may lack the entry that made this one a member
                 state.send(member, message)
 
     def on_receive_request_vote_response(self, envelope: Envelope, message: RequestVoteResponse) -> None:

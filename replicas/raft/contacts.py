@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from replicas.raft.leader import Leader
+from replicas.raft.messages import Hello
 from store.raft_contract import Members
 from store.raft_members import MEMBERS_MAX
 
@@ -33,6 +34,12 @@ class Contacts:
         if not state.standing.settled or state.id not in known:
             known = {**state.founders, **known}
         return {member: address for member, address in sorted(known.items()) if member != state.id}
+
+    def say_hello(self, member: int) -> None:
+        """And where this member is."""
+        state = self._state
+        own = state.log.members.find(state.id)
+        state.send(member, Hello(state.founders.get(state.id, "") if own is None else own.address))
 
     def met(self, member: int, address: str) -> None:
         """A peer says where it is. Else a follower that lags could not answer a leader that came after its log."""

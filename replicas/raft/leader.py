@@ -112,7 +112,7 @@ class Leader(Role, library.Leader):
         for member, progress in self.progress.items():
             progress.asked = False
             if progress.heard < silent_since:
-                self.state.say_hello(member)  # its log may lack the entry that made this one a member
+                self.state.contacts.say_hello(member)  # its log may lack the entry that made this one a member
         self.begin_round()
         for member, progress in self.progress.items():
             self.snapshots.beat(member, progress)

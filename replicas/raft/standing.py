@@ -55,7 +55,7 @@ class Standing:
             self._timer.stop()
             return
         for member in self._state.peers:
-            self._state.say_hello(member)
+            self._state.contacts.say_hello(member)
 
     def on_hello(self, envelope: Envelope, message: Hello) -> None:
         """Remember the incarnation, durably, then say what was known before."""

@@ -216,11 +216,6 @@ class State(library.State):
         hard = self.hard
         self.transport.send(member, Envelope(hard.cluster, self.id, hard.storage, hard.incarnation), message)
 
-    def say_hello(self, member: int) -> None:
-        """And where this member is."""
-        own = self.log.members.find(self.id)
-        self.send(member, Hello(self.founders.get(self.id, "") if own is None else own.address))
-
     def respond(self, member: int, message: Message) -> None:
         """Once term and vote are durable (R3); not at all if the term has gone on, for the asker knows by then."""
         term = self.term
@@ -239,7 +234,7 @@ class State(library.State):
             self.standing.on_found(envelope, message)
         elif not self.standing.proven:
             self.counters["dropped_unproven"] += 1
-            self.say_hello(envelope.sender)  # a member of today, where those that this disk knows may be gone
+            self.contacts.say_hello(envelope.sender)  # a member of today, where those that this disk knows may be gone
         elif self._of_cluster(envelope, message) and self._of_term(envelope, message):
             HANDLERS[type(message)](self.state, envelope, message)
 
