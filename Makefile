@@ -16,7 +16,7 @@ BASE_PYTHON ?= 3.12
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(READY) ## three replicas order a real text, lose the token holder, and agree
+demo: $(READY) ## replicas order a text and lose the token holder, a marketplace sells and loses two more; both agree
 	@$(BIN)/ringcast demo
 
 test: $(READY) ## every test but the soak

@@ -14,6 +14,7 @@ from cli import render
 
 if TYPE_CHECKING:
     from replicas.demo import DemoResult, Progress
+    from replicas.demo_market import MarketResult
 
 REFRESH_HZ = 8
 
@@ -37,6 +38,11 @@ class DemoView:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def say(self, event: str) -> None:
+        """One line, without a table."""
+        if not self._silent:
+            Console().print(Text(f"  {event}", style="bold red" if "kill -9" in event else ""))
 
     def show(self, progress: "Progress") -> None:
         """Events stay on the screen above the live table; without a terminal they are all there is."""
@@ -106,3 +112,13 @@ def result_table(result: "DemoResult") -> Group:
     else:
         verdict = Text("\n  THE REPLICAS DISAGREE, or a message was lost or doubled.", style="bold red")
     return Group(Text(), replicas, Text(), numbers, verdict)
+
+
+def market_verdict(result: "MarketResult") -> Text:
+    """In one sentence whether the marketplace's part is good."""
+    if result.good:
+        wait = f"the longest purchase took {result.longest_wait_ms:.0f} ms"
+        return Text(
+            f"\n  {result.purchases} purchases, each in the history and in the stock once; {wait}.", "bold green"
+        )
+    return Text("\n  HISTORIES AND STOCK DISAGREE: " + "; ".join(result.violations), style="bold red")

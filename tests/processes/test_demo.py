@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 COMMAND = [sys.executable, "-P", "-m", "cli", "demo"]
 KEYS = [
     "replicas", "published", "delivered", "digests", "identical", "lost", "duplicated", "view_changes",
-    "failover_gap_ms", "messages_per_second", "latency_ms",
+    "failover_gap_ms", "messages_per_second", "latency_ms", "market",
 ]  # fmt: skip
 
 
@@ -36,13 +36,17 @@ def test_json_says_that_nothing_was_lost(tmp_path: Path) -> None:
     assert result["view_changes"] >= 2  # the kill, and the return
     assert 0 < result["failover_gap_ms"] < 5_000
     assert list(result["latency_ms"]) == ["p50", "p99", "max"]
+    sold = result["market"]
+    assert (sold["audit_clean"], sold["recorded"], len(sold["killed"])) == (True, sold["purchases"], 2)
 
 
 def test_on_a_terminal_it_is_live_and_ends_with_the_verdict() -> None:
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     shown = b""
-    with subprocess.Popen([*COMMAND, "--replicas", "1"], stdout=terminal, stderr=terminal, env=environment) as demo:
+    with subprocess.Popen(
+        [*COMMAND, "--replicas", "1", "--no-market"], stdout=terminal, stderr=terminal, env=environment
+    ) as demo:
         os.close(terminal)
         try:
             while data := os.read(controller, 65_536):
