@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from broker.feed import Feed
 from broker.gateway import AppliedBatch, Gateway, RefusedBatch
+from replicas.agreement import Agreement
 from replicas.disk import Disk
 from replicas.queries import Queries
 from replicas.recent import Recent
@@ -33,6 +34,7 @@ class Machine:
         topics: Topics,
         member: int,
         status: Callable[[], Mapping[str, Plain]],
+        agreement: Agreement | None = None,
     ) -> None:
         self.topics = topics
         self.recent = Recent(topics.next_offset)
@@ -40,6 +42,7 @@ class Machine:
         self._loop = loop
         self._disk = disk
         self._member = member
+        self._agreement = agreement
         self._saved_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,7 +50,7 @@ class Machine:
 
     def deliver(self, records: Sequence[SlotRecord], gateway: Gateway | None, feed: Feed | None) -> int:
         """Apply slots; replies and feed frames leave after it. Returns the messages. Raises InvariantError."""
-        delivery = self.topics.deliver(records)
+        before, delivery = self.topics.applied, self.topics.deliver(records)
         self.recent.add(delivery.feed)
         if gateway is not None:
             gateway.delivered(self._applied(delivery, gateway), self._refused(delivery))
@@ -55,6 +58,8 @@ class Machine:
             # Commands are for their state machine alone.
             public = [entry for entry in delivery.feed if entry.info.topic != CUSTOMERS_TOPIC]
             feed.publish(public, self.topics.next_offset)
+        if self._agreement is not None:
+            self._agreement.delivered(self.topics, before, delivery.feed)
         if self._timer is None:
             self._timer = self._loop.call_later(ROWS_ALONE_S, self._save_alone)
         return sum(entry.info.messages for entry in delivery.feed)

@@ -14,6 +14,7 @@ import structlog
 from broker.feed import Feed
 from broker.gateway import Gateway, Reply, Standing
 from broker.peers import PeerTransport
+from replicas.agreement import Agreement
 from replicas.clocks import now_us, wall_us
 from replicas.config import BusConfig
 from replicas.directory import Addresses, Directory, Introduced
@@ -81,6 +82,7 @@ class Shell:
         #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
         self.on_introduced: Callable[[Introduced], None] = lambda _: None
+        self.agreement = Agreement(config.id, self)
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
@@ -111,7 +113,7 @@ class Shell:
     def _use_topics(self, topics: Topics) -> None:
         if self._machine is not None:
             self._machine.close()
-        self._machine = Machine(self._loop, self.disk, topics, self.config.id, self._status)
+        self._machine = Machine(self._loop, self.disk, topics, self.config.id, self._status, self.agreement)
 
     @property
     def machine(self) -> Machine:

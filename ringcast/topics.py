@@ -9,6 +9,8 @@ TOPIC_BYTES_MAX = 255
 CURSORS_TOPIC = "_cursors"
 #: Commands to the marketplace's customers; answered by a state machine, never handed to subscribers.
 CUSTOMERS_TOPIC = "_customers"
+#: Digests of the replicas' states, which they compare (docs/faults.md 56).
+DIGESTS_TOPIC = "_digests"
 ALL = ">"
 
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
