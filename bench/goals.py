@@ -98,6 +98,10 @@ def _at(*path: str) -> Value:
     return lambda document: at(document, *path)
 
 
+def _curve(document: Document) -> float | None:
+    return ratio(rate(document, "ringcast-curve", "pipelined"), rate(document, "ringcast", "pipelined"))
+
+
 def _five(document: Document) -> float | None:
     return ratio(rate(document, "ringcast-5", "pipelined"), rate(document, "ringcast", "pipelined"))
 
@@ -120,6 +124,7 @@ GOALS = (
     Goal("subscriber, batches", AT_LEAST, 1_000_000, "/s", _at("subscriber", "batches_per_second")),
     Goal("idle, busiest replica", AT_MOST, 2, "% of a core", _at("idle", "worst_percent")),
     Goal("5 replicas : 3 replicas, send pipelined", AT_LEAST, 0.6, "x", _five),
+    Goal("with keys (CURVE) : without, send pipelined", AT_LEAST, 0.6, "x", _curve),
     Goal("catch-up of an empty member", AT_LEAST, 100, "MB/s", _at("catch_up", "mb_per_second")),
     Goal("publishing while it catches up : without", AT_LEAST, 0.7, "x", _at("catch_up", "publish_ratio")),
     Goal("memory, second half of 10 million messages : first", AT_MOST, 1.1, "x", _at("memory", "growth")),

@@ -16,7 +16,8 @@ class Options:
     """One run. `seconds` and `count`: a workload ends with whichever comes first.
 
     `kills`: kill -9 of Ringcast's token holder, for each place of the client; `peer_kills`: of a peer's leader.
-    `stops`: SIGSTOP of the token holder. `extras`: also subscribers, idle, catch-up, memory and five replicas.
+    `stops`: SIGSTOP of the token holder. `curve`: Ringcast with keys too. `extras`: also subscribers, idle, catch-up,
+    memory and five replicas.
     """
 
     replicas: int = 3
@@ -41,6 +42,7 @@ class Options:
     memory_messages: int = 10_000_000
     floor_count: int = 1_000
     extras: bool = True
+    curve: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.against) - set(PEERS))

@@ -33,4 +33,6 @@ def systems_of(options: Options) -> list[System]:
     found: list[System] = [Ringcast(options.replicas, options.durability)]
     if options.extras and options.replicas == THREE:
         found.append(Ringcast(FIVE, options.durability, name="ringcast-5", workloads=(PIPELINED, BATCHED)))
+    if options.curve:
+        found.append(Ringcast(options.replicas, options.durability, name="ringcast-curve", secure=True))
     return found + [system for name in options.against for system in peers[name]]

@@ -38,6 +38,8 @@ class Door:
     def __init__(self, socket: ZmqSocket) -> None:
         self.counters: Counter[str] = Counter()
         self.holders: dict[int, Holder] = {}
+        #: Of the last message that was told apart by `of_subscription`; None: its connection is gone.
+        self.last: Holder | None = None
         self._routes: dict[bytes, str] = {}
         self._port = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
         self._socket = socket
@@ -64,26 +66,27 @@ class Door:
     def of_subscription(self, _first: bytes, frame: zmq.Frame) -> str:
         """The key of an XPUB's message; "" for what libzmq says of a connection that has gone."""
         key = _key_of(frame)
-        if key:
-            self.met(frame, key)
+        self.last = self.met(frame, key) if key else None
         return key
 
-    def met(self, frame: zmq.Frame, key: str) -> None:
-        """Remember which connection has this key."""
+    def met(self, frame: zmq.Frame, key: str) -> Holder | None:
+        """Remember which connection has this key; None: it is gone."""
         try:
             descriptor = int(frame.get(_SOURCE_DESCRIPTOR))
             with _copy(descriptor) as connection:
-                self.holders[descriptor] = Holder(key, connection.getpeername())
+                holder = self.holders[descriptor] = Holder(key, connection.getpeername())
         except (OSError, zmq.ZMQError):
             self.counters["gone"] += 1
+            return None
+        return holder
 
     # ------------------------------------------------------------------ the end
 
-    def cut(self, keys: Callable[[str], bool]) -> int:
-        """End the connections with these keys; how many."""
+    def cut(self, doomed: Callable[[Holder], bool]) -> int:
+        """End these connections; how many."""
         cut = 0
         for descriptor, holder in list(self.holders.items()):
-            if keys(holder.key):
+            if doomed(holder):
                 del self.holders[descriptor]
                 cut += self._shut(descriptor, holder)
         return cut

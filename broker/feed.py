@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import zmq
 
+from broker.doors import Holder
 from broker.grants import Grant
 from broker.security import CLIENTS, Security
 from broker.sockets import DrainedSocket, Message, SocketLimits, ZmqContext, ZmqSocket, open_socket
@@ -31,7 +32,7 @@ FEED_LIMITS = SocketLimits(send_queue_max=4_000, heartbeat_ms=1_000)
 #: With so many changed topics a control frame leaves at once, so that it stays small.
 CHANGED_TOPICS_MAX = 4_096
 UNKNOWN_CLUSTER = 0
-#: Subscriptions of one key between two control frames; beyond it its connections are cut.
+#: Subscriptions of one connection; beyond it the connection is cut.
 SUBSCRIPTIONS_MAX = 1_000
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
@@ -71,7 +72,7 @@ class Feed:
             identify = self._door.of_subscription
             self._socket = DrainedSocket(socket, self._on_subscriptions, turn_messages_max=1, identify=identify)
             security.on_change.append(self._keys_changed)
-        self._subscribed: Counter[str] = Counter()
+        self._subscribed: Counter[Holder] = Counter()
         self._controls: dict[bytes, Grant] = {}  # with keys: those that were subscribed to
         self._cluster = cluster
         self._ring = ring
@@ -131,7 +132,8 @@ class Feed:
 
     def _on_interval(self) -> None:
         self._timer = self._loop.call_later(CONTROL_INTERVAL_S, self._on_interval)
-        self._subscribed.clear()
+        if len(self._subscribed) > 2 * len(self._holders()):
+            self._subscribed = Counter({one: self._subscribed[one] for one in self._holders()})
         self._control()
 
     # ------------------------------------------------------------------ who may read what
@@ -140,13 +142,15 @@ class Feed:
         assert self._security is not None
         for parts, key in zip(messages, self._socket.keys, strict=False):
             sign, wanted = parts[0][:1], parts[0][1:]
-            grant = self._security.grant(key)
+            grant, holder = self._security.grant(key), self._door.last
+            if holder is not None:
+                # Whatever it sends: libzmq has kept it before we are asked.
+                self._subscribed[holder] += 1
+                if self._subscribed[holder] > SUBSCRIPTIONS_MAX:
+                    self.counters["cut"] += self._door.cut(holder.__eq__)
+                    continue
             if grant is None or len(parts) != 1 or sign not in {_SUBSCRIBE, _UNSUBSCRIBE}:
                 self.counters["subscriptions_refused" if key else "subscriptions_ended"] += 1
-                continue
-            self._subscribed[key] += 1
-            if self._subscribed[key] > SUBSCRIPTIONS_MAX:
-                self.counters["cut"] += self._door.cut(key.__eq__)
                 continue
             prefixes = grant.feed_prefixes(wanted)
             self.counters["subscriptions" if prefixes else "subscriptions_refused"] += sign == _SUBSCRIBE
@@ -154,6 +158,10 @@ class Feed:
                 self._socket.socket.setsockopt(zmq.SUBSCRIBE if sign == _SUBSCRIBE else zmq.UNSUBSCRIBE, prefix)
             if prefixes == (grant.control,):
                 self._controls[grant.control] = grant
+
+    def _holders(self) -> "set[Holder]":
+        """Connections that may still be there."""
+        return set(self._door.holders.values()) if self._security is not None else set()
 
     def _keys_changed(self) -> None:
         """Whose patterns changed was cut, and subscribes anew."""

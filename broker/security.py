@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 import zmq
 
-from broker.doors import Door
+from broker.doors import Door, Holder
 from broker.grants import ANYTHING, Grant
 from broker.keyring import FILE_NAME, Keyring, read_keyring
 from broker.sockets import Identify, ZmqContext, ZmqSocket
@@ -149,10 +149,10 @@ class Security:
             return
         before, self.keyring = self.keyring, keyring
 
-        def changed(key: str) -> bool:
-            return before.grants.get(key) != keyring.grants.get(key) or before.owners.get(key) != keyring.owners.get(
-                key
-            )
+        def changed(holder: Holder) -> bool:
+            key = holder.key
+            owner, grant = before.owners.get(key), before.grants.get(key)
+            return (owner, grant) != (keyring.owners.get(key), keyring.grants.get(key))
 
         cut = sum(door.cut(changed) for _, door in self._doors)
         self.counters["keyring_read"] += 1

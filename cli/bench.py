@@ -38,6 +38,7 @@ def bus(
     extras: Annotated[
         bool, typer.Option("--extras/--no-extras", help="Readers, idle, catch-up, memory, n = 5.")
     ] = True,
+    curve: Annotated[bool, typer.Option("--curve", help="Ringcast with keys too, beside it without.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny counts: shows that it works, measures nothing.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write results.json, results.md, results.svg.")
@@ -57,7 +58,15 @@ def bus(
         render.error(f"bench needs {error.name!r}: run it in a source checkout of Ringcast, after `make bench` once")
         raise typer.Exit(LOCAL) from None
     try:
-        options = Options(replicas, payload, durability.value, _names(against), repetitions=repetitions, kills=kills)
+        options = Options(
+            replicas,
+            payload,
+            durability.value,
+            _names(against),
+            repetitions=repetitions,
+            kills=kills,
+            curve=curve,
+        )
     except BenchError as error:
         render.error(str(error))
         raise typer.Exit(USAGE) from None

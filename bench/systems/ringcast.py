@@ -1,5 +1,6 @@
 """Ringcast replicas, through the same module that `ringcast up` uses."""
 
+import os
 import shutil
 import signal
 import time
@@ -14,8 +15,9 @@ from typing import ClassVar, NamedTuple
 import ringcast.sync
 from bench.errors import ProcessFailed
 from bench.systems import WORKLOADS
-from replicas.local_cluster import LocalCluster
+from replicas.local_cluster import KEYS_NAME, LocalCluster
 from replicas.local_files import LocalClusterError
+from ringcast.keys import ENVIRONMENT
 
 _STATUS_TIMEOUT_S = 1.0
 _HOLDER_TIMEOUT_S = 5.0
@@ -40,13 +42,14 @@ class Ringcast:
     workloads: tuple[str, ...] = WORKLOADS
     client: str = "ringcast"
     fresh: bool = False
+    secure: bool = False
     cluster_class: ClassVar[type[LocalCluster]] = LocalCluster
     _cluster: LocalCluster | None = field(default=None, init=False)
 
     @property
     def label(self) -> str:
         """With the number of replicas."""
-        return f"Ringcast, {self.replicas} replicas"
+        return f"Ringcast, {self.replicas} replicas{', with keys (CURVE)' if self.secure else ''}"
 
     @property
     def remark(self) -> str:
@@ -59,7 +62,10 @@ class Ringcast:
 
     def start(self, folder: Path) -> None:
         """Start all replicas."""
-        self._cluster = self.cluster_class.create(folder, self.replicas, {"durability": self.durability})
+        settings = {"durability": self.durability}
+        self._cluster = self.cluster_class.create(folder, self.replicas, settings, secure=self.secure)
+        if self.secure:
+            os.environ[ENVIRONMENT] = str(folder / KEYS_NAME)  # for the clients, which are processes of their own
         try:
             self._cluster.start()
             self._cluster.wait_ready(timeout_s=READY_TIMEOUT_S)
@@ -153,3 +159,4 @@ class Ringcast:
             for member in self._cluster.running():
                 self._cluster.kill(member)
             self._cluster = None
+            os.environ.pop(ENVIRONMENT, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import zmq
 
 from broker.security import CLIENTS, Security
-from broker.sockets import ZmqContext, ZmqSocket, bind, open_socket
+from broker.sockets import SocketLimits, ZmqContext, ZmqSocket, bind, open_socket
 from replicas.keys import KeyFolder, Rights
 from ringcast.keys import Pair, read_client_keys, read_document, read_pair
 
@@ -30,9 +30,9 @@ class Secured:
         """The keys in a file."""
         return read_pair(read_document(self.folder / file, kind, secret=True), self.folder / file)
 
-    def bound(self, kind: int, domain: str = CLIENTS) -> tuple[ZmqSocket, str]:
+    def bound(self, kind: int, domain: str = CLIENTS, limits: SocketLimits | None = None) -> tuple[ZmqSocket, str]:
         """A secured socket and its endpoint."""
-        socket = open_socket(self.context, kind)
+        socket = open_socket(self.context, kind, limits)
         self.security.listen(socket, domain)
         return socket, bind(socket, "tcp://127.0.0.1:*")
 

@@ -248,7 +248,7 @@ async def test_a_cut_ends_no_connection_of_another(place: Secured) -> None:
         door = place.security.door(router, CLIENTS)
         door.holders[theirs.fileno()] = Holder("revoked", ("10.9.9.9", 1))
         door.holders[os.open(place.folder / "keyring.json", os.O_RDONLY)] = Holder("revoked", ("10.9.9.9", 1))
-        assert door.cut(lambda key: key == "revoked") == 0
+        assert door.cut(lambda holder: holder.key == "revoked") == 0
         theirs.sendall(b"alive")
         assert ours.recv(5) == b"alive"
         ours.close()

@@ -1,8 +1,12 @@
 """Real replicas with keys: who is let in and told what, keys that change while it runs, garbage on every port."""
 
 import asyncio
+import contextlib
 import json
+import random
+import socket
 import time
+import tomllib
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +17,7 @@ import zmq
 import ringcast
 from replicas.keys import KeyFolder, Rights
 from replicas.local_cluster import LocalCluster
-from replicas.local_files import PRODUCTS
+from replicas.local_files import HOST, PRODUCTS
 from ringcast.keys import Pair
 from tests.processes.agreement import same_everywhere, until
 from tests.processes.load import Load
@@ -241,6 +245,30 @@ async def test_the_product_store_with_keys(tmp_path: Path) -> None:
             await ringcast.products(addresses, timeout=10).__aenter__()
     finally:
         products.stop()
+
+
+async def test_garbage_on_every_port(cluster: LocalCluster) -> None:
+    """Faults 41 and 42: random bytes, HTTP, a greeting without keys; the fixture checks that all live and agree."""
+    draw = random.Random(41)
+    null = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+    openings = [b"", b"GET / HTTP/1.1\r\n\r\n", null, null + draw.randbytes(200), draw.randbytes(100_000)]
+    for replica in cluster.replicas.values():
+        for port in _ports(Path(replica.config)):
+            for opening in openings:
+                await asyncio.to_thread(_throw, port, opening)
+
+
+def _ports(config: Path) -> list[int]:
+    values = tomllib.loads(config.read_text())
+    return [int(value.rpartition(":")[2]) for key, value in values.items() if key.startswith("bind_")]
+
+
+def _throw(port: int, data: bytes) -> None:
+    with socket.create_connection((HOST, port), timeout=5) as connection, contextlib.suppress(OSError):
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.05)
+        connection.recv(64)
 
 
 async def test_http_is_on_no_other_port(cluster: LocalCluster) -> None:

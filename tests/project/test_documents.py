@@ -61,3 +61,13 @@ def test_links_between_files_lead_somewhere(document: Path) -> None:
 )
 def test_older_words_are_explained(word: str) -> None:
     assert word in protocol.partition("## From the older system's words")[2]
+
+
+@pytest.mark.parametrize("row", range(34, 50))
+def test_each_row_on_input_names_tests_that_exist(row: int) -> None:
+    table = (ROOT / "docs/faults.md").read_text(encoding="utf-8").partition("### Where the rows on input are tested")[2]
+    (line,) = re.findall(rf"^\| {row} \| (.*) \|$", table, re.MULTILINE)
+    named_tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", line)
+    assert named_tests
+    for file, test in named_tests:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"row {row} names {file}::{test}"
