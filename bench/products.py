@@ -27,6 +27,8 @@ from ringcast.products_rows import Row, import_rows
 PEERS = ("etcd", "pysyncobj")
 #: What is measured, and can be asked for alone.
 PARTS = ("compare", "gaps", "search", "catch_up", "million")
+#: There are twice as many workloads as of the bus, and a store fills up: each is shorter.
+WORKLOAD: dict[str, Any] = {"windows": (256, 1_024, 4_096), "count": 100_000, "seconds": 5.0, "one_seconds": 3.0}
 PAGE = 100
 IN_FLIGHT = 4_096
 TIMEOUT_S = 600.0

@@ -165,7 +165,7 @@ def products(
     try:
         from bench.errors import BenchError, PeerMissing
         from bench.options import Options
-        from bench.products import PARTS, ProductsRun, merged
+        from bench.products import PARTS, WORKLOAD, ProductsRun, merged
         from bench.products_report import GOALS, tables
         from bench.report import document_of, write
     except ModuleNotFoundError as error:
@@ -175,7 +175,7 @@ def products(
     try:
         if unknown := set(wanted) - set(PARTS):
             raise BenchError(f"parts {', '.join(sorted(unknown))}: they are {', '.join(PARTS)}")
-        options = Options(replicas, against=names, repetitions=repetitions, kills=kills)
+        options = Options(replicas, against=names, repetitions=repetitions, kills=kills, **WORKLOAD)
     except BenchError as error:
         render.error(str(error))
         raise typer.Exit(USAGE) from None
