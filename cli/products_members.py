@@ -8,7 +8,7 @@ import typer
 
 import ringcast
 from cli import render
-from cli.common import ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
+from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from cli.members import POLL_S, MemberArgument, local_cluster, take_away
 from cli.products import products_app
 from replicas.local_cluster import LocalCluster
@@ -112,6 +112,12 @@ async def _change(where: str, instruction: AddMember | RemoveMember, timeout_s: 
             except ringcast.ChangeRefused as refusal:
                 if not refusal.details.get("passes") or loop.time() > deadline:
                     raise
+            except ringcast.Timeout:
+                advice = "if it is in the log it goes on by itself, `ringcast products members list` shows it"
+                if isinstance(instruction, AddMember):
+                    advice += f"; `ringcast products members remove {instruction.member}` takes a newcomer back out"
+                render.error(f"not within {timeout_s:g} s: {advice}")
+                raise typer.Exit(UNAVAILABLE) from None
             await asyncio.sleep(POLL_S)
 
 

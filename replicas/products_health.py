@@ -19,7 +19,7 @@ def readiness(member: ProductMember) -> Mapping[str, object]:
     return {
         "ready": ready,
         "state": member.state,
-        "why": None if ready else str(trouble),
+        "why": None if ready else member.state if state.full else str(trouble),
         "member": member.node.member,
         "cluster": f"{state.cluster:016x}",
     }

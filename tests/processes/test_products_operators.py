@@ -53,6 +53,9 @@ async def test_members_come_and_go_under_load(start_products: Start) -> None:
     await load.more(30)
     assert "say where it is reached" in await command(cluster, "members", "add", "9", code=2)
     assert "say host:peer port" in await command(cluster, "members", "add", "9", "nowhere", code=4)
+    late = await command(cluster, "members", "add", "9", "127.0.0.1:1", "--timeout", "1", code=3)
+    assert "members remove 9` takes a newcomer back out" in late
+    await command(cluster, "members", "remove", "9")
     await _enter(cluster, 4)
     await load.more(10)
     listed = (await command(cluster, "members", "list"))["members"]
