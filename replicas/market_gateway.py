@@ -131,9 +131,9 @@ class MarketGateway(ProductFront):
             self._refuse(connection, call, outcome)
 
     async def _ask(self, connection: Connection, ask: Ask) -> None:
+        asked = [self._outcome(f.QUESTIONS.decode, one, self._functions.answer) for one in ask.questions]
         outcomes: list[bytes] = []
-        for question in ask.questions:
-            outcome = await self._outcome(f.QUESTIONS.decode, question, self._functions.answer)
+        for outcome in await asyncio.gather(*asked):
             if not isinstance(outcome, bytes):
                 if not connection.closed:
                     self._fail(connection.route, ask.request, outcome)
