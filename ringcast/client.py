@@ -183,9 +183,9 @@ class Bus:
         Raises IllegalTopic, TooLarge, TypeError.
         """
         check_topic(topic)
-        for payload in payloads:
-            if type(payload) is not bytes:
-                raise TypeError(f"a payload is bytes, not {type(payload).__name__}: encode it first")
+        for kind in set(map(type, payloads)):
+            if kind is not bytes:
+                raise TypeError(f"a payload is bytes, not {kind.__name__}: encode it first")
         limits = session.welcome.limits
         if len(topic) > limits.topic_bytes_max:
             raise IllegalTopic(topic=topic, limit=limits.topic_bytes_max)

@@ -33,8 +33,9 @@ class Ticket:
 
     def __await__(self) -> Generator[Any, None, Receipt]:
         """The receipt of this one message. Raises what its batch met: PublishUnknown, Refused."""
-        receipt = yield from asyncio.shield(self._receipt).__await__()
-        return receipt.at(self._index)
+        if not self._receipt.done():
+            yield from asyncio.shield(self._receipt).__await__()
+        return self._receipt.result().at(self._index)
 
 
 class OpenBatch:
@@ -48,10 +49,11 @@ class OpenBatch:
         self.size = 4
         self.receipt = receipt
 
-    def add(self, payload: bytes, headers: bytes) -> int:
+    def add(self, payload: bytes, headers: bytes = b"") -> int:
         """One more message, and its place; `headers` packed, b"" for none."""
-        index = len(self.payloads)
-        self.payloads.append(payload)
+        payloads = self.payloads
+        index = len(payloads)
+        payloads.append(payload)
         self.size += 8 + len(payload) + len(headers)
         if headers and self.headers is None:
             self.headers = [b""] * index

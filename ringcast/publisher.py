@@ -51,6 +51,14 @@ class Publisher:
         """
         if type(payload) is not bytes:
             raise TypeError(f"a payload is bytes, not {type(payload).__name__}: encode it first")
+        if (
+            (batch := self._open) is not None
+            and not headers
+            and batch.size + 8 + len(payload) < self._batch_bytes
+            and len(batch.payloads) + 1 < self._batch_messages
+            and not self._closed
+        ):
+            return Ticket(batch.receipt, batch.add(payload))  # most messages: one more of an open batch
         packed = pack_headers(headers) if headers else b""
         size = 8 + len(payload) + len(packed)
         if size + 4 > self._bytes_max:
