@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group ra
 
 .DEFAULT_GOAL := help
 BASE_PYTHON ?= 3.12
-.PHONY: help demo test test-deploy wheels check fmt soak netns lock style types imports coverage locked bench
+.PHONY: help demo test test-deploy wheels check fmt soak netns lock style types imports coverage locked bench bench-docs
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,10 @@ bench: $(READY) ## measure this machine, with other systems in the same run; ARG
 	@bench/install-peers.sh
 	$(BIN)/ringcast bench bus --out bench/results $(ARGS)
 	$(BIN)/ringcast bench products --out bench/results/products $(ARGS)
+
+bench-docs: $(READY) ## the same, about 40 minutes: writes the files that docs/performance.md shows
+	@bench/install-peers.sh
+	$(BIN)/ringcast bench bus --out docs/performance --name bus $(ARGS)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n '$(VERSION)' || { echo '$(PYTHON) was not found; install Python 3.11 or newer, or say PYTHON=/path/to/python3.12' >&2; exit 1; }

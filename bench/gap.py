@@ -92,11 +92,14 @@ def _victim(talk: Conversation, kind: str) -> Callable[[int], bool]:
     return lambda member: (member == attached) == (kind == KILLED)
 
 
-def ringcast_gaps(system: Ringcast, options: Options) -> dict[str, Any]:
-    """Kills with the client on a survivor and on the victim, and stops of the holder. Raises ProcessFailed."""
+def ringcast_gaps(system: Ringcast, options: Options, found: dict[str, Gaps]) -> None:
+    """Kills with the client on a survivor and on the victim, and stops of the holder.
+
+    `found` gets each as it comes, so that one that fails does not take the others with it. Raises ProcessFailed.
+    """
     if system.replicas < 3:
         raise NotMeasurable(f"with {system.replicas} replicas nobody may be killed")
-    found = {kind: Gaps() for kind in (UNDISTURBED, SURVIVOR, KILLED, STOPPED)}
+    found.update({kind: Gaps() for kind in (UNDISTURBED, SURVIVOR, KILLED, STOPPED)})
     with background(open_loop(system, options)) as talk:
         talk.wait_for_receipts(1, options.peer_gap_seconds)
         for _ in range(options.stops):
@@ -106,7 +109,6 @@ def ringcast_gaps(system: Ringcast, options: Options) -> dict[str, Any]:
                 _strike(system, talk, kind, options, found[kind])
         for _ in range(options.stops):
             _strike(system, talk, STOPPED, options, found[STOPPED])
-    return {kind: gaps.as_dict() for kind, gaps in found.items()}
 
 
 def _strike(system: Ringcast, talk: Conversation, kind: str, options: Options, gaps: Gaps) -> None:
@@ -123,9 +125,8 @@ def _strike(system: Ringcast, talk: Conversation, kind: str, options: Options, g
     talk.wait_for_receipts(1, options.peer_gap_seconds)
 
 
-def peer_gaps(system: System, options: Options) -> dict[str, Any]:
-    """kill -9 of the leader, a few times. Raises NotMeasurable, ProcessFailed."""
-    gaps = Gaps()
+def peer_gaps(system: System, options: Options, gaps: Gaps) -> None:
+    """kill -9 of the leader, a few times, each kept as it comes. Raises NotMeasurable, ProcessFailed."""
     with background(open_loop(system, options)) as talk:
         talk.wait_for_receipts(options.gap_rate // 2, options.peer_gap_seconds)
         for _ in range(options.peer_kills):
@@ -133,7 +134,6 @@ def peer_gaps(system: System, options: Options) -> dict[str, Any]:
             _one(talk, partial(system.kill, leader), options, gaps)
             system.revive(leader)
             talk.wait_for_receipts(options.gap_rate // 2, options.peer_gap_seconds)
-    return gaps.as_dict()
 
 
 def _leader(system: System, timeout_s: float) -> int:

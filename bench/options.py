@@ -17,7 +17,7 @@ class Options:
 
     `kills`: kill -9 of Ringcast's token holder, for each place of the client; `peer_kills`: of a peer's leader.
     `stops`: SIGSTOP of the token holder. `curve`: Ringcast with keys too. `extras`: also subscribers, idle, catch-up,
-    memory and five replicas.
+    memory and five replicas. After `run_minutes` nothing is begun any more: a whole run takes about 40.
     """
 
     replicas: int = 3
@@ -43,6 +43,7 @@ class Options:
     floor_count: int = 1_000
     extras: bool = True
     curve: bool = False
+    run_minutes: int = 60
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.against) - set(PEERS))

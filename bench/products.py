@@ -11,12 +11,12 @@ from typing import Any
 import ringcast
 from bench.clients.products import CATEGORIES, WORDS, item
 from bench.errors import BenchError, NotMeasurable, ProcessFailed
-from bench.gap import peer_gaps
+from bench.gap import Gaps, peer_gaps
 from bench.goals import Goal, evaluate
 from bench.measure import anonymous_memory_mb, peak_memory_mb, percentiles_ms
 from bench.options import Options
 from bench.plan import systems_of
-from bench.report import JSON_NAME
+from bench.report import RESULTS
 from bench.run import Run, Say, running
 from bench.systems import READS, System
 from bench.systems.etcd import Etcd
@@ -78,12 +78,11 @@ class ProductsRun(Run):
             return
         self._say(f"{system.label}: gap")
         options = replace(self.options, peer_kills=times)
-        result = self.results.of(system)
-        try:
-            with running(system):
-                result.gap = peer_gaps(system, options)
-        except BenchError as error:
-            self._failed(system, ["gap"], error)
+        gaps = Gaps()
+        with self._going_on(system, ["gap"]), running(system):
+            peer_gaps(system, options, gaps)
+        if gaps.gaps_ms:
+            self.results.of(system).gap = gaps.as_dict()
 
     def _extras(self) -> None:
         works: dict[str, Callable[[Products], dict[str, Any]]] = {
@@ -159,7 +158,7 @@ class ProductsRun(Run):
 
 def merged(folder: Path, document: dict[str, Any], goals: Sequence[Goal]) -> dict[str, Any]:
     """The document, with what `results.json` in the folder has of parts that were not measured now."""
-    path = folder / JSON_NAME
+    path = folder / f"{RESULTS}.json"
     before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if before.get("format") != document["format"] or before["quick"] != document["quick"]:
         return document

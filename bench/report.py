@@ -14,7 +14,7 @@ from bench.hops import ELSEWHERE, HERE, HOPS
 from bench.results import Results
 
 NOTHING = "-"
-JSON_NAME, MARKDOWN_NAME, PLOT_NAME = "results.json", "results.md", "results.svg"
+RESULTS = "results"  # the files' name
 WORKLOADS = {"pipelined": "pipelined/s", "batched": "batches, messages/s", "tasks": "concurrent/s"}
 FLOORS = {
     "lmdb_commit_ms": "LMDB, one synced commit of 100 B (median, ms)",
@@ -146,15 +146,11 @@ def gaps_table(document: Mapping[str, Any]) -> Table:
         kinds = gap if "times" not in gap else {"kill -9 of the leader": gap}
         for kind, found in kinds.items():
             if found["times"]:
-                rows.append(
-                    (
-                        f"{system['label']}: {kind.replace('_', ' ')}",
-                        number(found["times"]),
-                        number(found["median_ms"]),
-                        number(found["worst_ms"]),
-                    )
-                )
-    return Table("Gap: longest time between two receipts, ms", ("what happens", "times", "median", "worst"), rows)
+                figures = (found["times"], found["median_ms"], found["worst_ms"])
+                each = ", ".join(number(one) for one in found["gaps_ms"])
+                rows.append((f"{system['label']}: {kind.replace('_', ' ')}", *map(number, figures), each))
+    columns = ("what happens", "times", "median", "worst", "each")
+    return Table("Gap: longest time between two receipts, ms", columns, rows)
 
 
 def _hops(found: Mapping[str, Any]) -> Table:
@@ -195,16 +191,19 @@ def markdown(document: Mapping[str, Any], tables_of: Tables = tables) -> str:
     )
 
 
-def write(document: Mapping[str, Any], folder: Path, tables_of: Tables = tables, plot: str = "draw") -> list[Path]:
-    """results.json, results.md, and the plot; returns what was written. Raises PeerMissing without matplotlib, OSError.
+def write(
+    document: Mapping[str, Any], folder: Path, tables_of: Tables = tables, plot: str = "draw", name: str = RESULTS
+) -> list[Path]:
+    """NAME.json, NAME.md, and the plot NAME.svg; returns what was written.
 
-    The first two are there even then.
+    Raises OSError, and PeerMissing without matplotlib: the first two are there even then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / JSON_NAME, folder / MARKDOWN_NAME]
+    written = [folder / f"{name}.json", folder / f"{name}.md"]
     written[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     written[1].write_text(markdown(document, tables_of), encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is None:
         raise PeerMissing("there is no plot: it needs pip install matplotlib")
-    getattr(import_module("bench.plot"), plot)(document, folder / PLOT_NAME)
-    return [*written, folder / PLOT_NAME]
+    picture = folder / f"{name}.svg"
+    getattr(import_module("bench.plot"), plot)(document, picture)
+    return [*written, picture]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.catch_up import catch_up
-from bench.errors import BenchError
+from bench.errors import BenchError, NotMeasurable
 from bench.floors import measure_floors
-from bench.gap import peer_gaps, ringcast_gaps
+from bench.gap import Gaps, peer_gaps, ringcast_gaps
 from bench.hops import TracedRingcast, hops
 from bench.job import Job, Sample, measure, run_client
 from bench.measure import CpuMeter, middle, peak_memory_mb
@@ -49,6 +49,7 @@ class Run:
         self.options = options.quick if quick else options
         self.results = Results(self.options, quick)
         self._say = say
+        self._end_s = time.monotonic() + 60 * self.options.run_minutes
         self._windows: dict[tuple[str, str], int] = {}
 
     def go(self) -> Results:
@@ -87,15 +88,15 @@ class Run:
             wanted = [workload for workload in block if workload not in result.not_measured]
             if not wanted:
                 continue
-            try:
+            with self._going_on(system, wanted):
+                self._in_time()
                 for workload in wanted if repetition == 0 and system.fresh else ():
                     self._tune(system, workload)
                 with running(system):
                     for workload in wanted:
-                        self._workload(system, workload)
+                        with self._going_on(system, [workload]):
+                            self._workload(system, workload)
                     result.peaks_mb.append(max(map(peak_memory_mb, system.pids())))
-            except BenchError as error:
-                self._failed(system, wanted, error)
 
     def _blocks(self, system: System) -> list[list[str]]:
         """Workloads that share servers."""
@@ -103,21 +104,30 @@ class Run:
         return [[workload] for workload in every] if system.fresh else [every]
 
     def _workload(self, system: System, workload: str) -> None:
-        try:
-            if not system.fresh:
-                self._tune(system, workload)
-            window = self._windows.get((system.name, workload), 1)
-            sample = self._sample(system, workload, window, tuning=False)
-        except BenchError as error:
-            self._failed(system, [workload], error)
-            return
+        self._in_time()
+        if not system.fresh:
+            self._tune(system, workload)
+        window = self._windows.get((system.name, workload), 1)
+        sample = self._sample(system, workload, window, tuning=False)
         self.results.of(system).samples.setdefault(workload, []).append(sample)
         self._say(f"{system.label}, {workload}, window {window}: {sample.messages_per_second:,.0f}/s")
 
-    def _failed(self, system: System, workloads: list[str], error: BenchError) -> None:
-        for workload in workloads:
-            self.results.of(system).not_measured.setdefault(workload, str(error))
-        self._say(f"{system.label}, {', '.join(workloads)}: not measured: {error}")
+    @contextlib.contextmanager
+    def _going_on(self, system: System, workloads: list[str]) -> Iterator[None]:
+        """Whatever fails within is told and kept, and the run goes on: one system must not take the others with it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a peer's library may raise anything
+            why = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            for workload in workloads:
+                self.results.of(system).not_measured.setdefault(workload, why)
+            self._say(f"{system.label}, {', '.join(workloads)}: not measured: {why}")
+
+    def _in_time(self) -> contextlib.nullcontext[None]:
+        """Raises NotMeasurable when nothing may be begun any more."""
+        if time.monotonic() > self._end_s:
+            raise NotMeasurable(f"the {self.options.run_minutes} minutes of the run were over")
+        return contextlib.nullcontext()
 
     def _tune(self, system: System, workload: str) -> None:
         """Find the best window, once for each system and workload."""
@@ -156,16 +166,24 @@ class Run:
             return
         self._say(f"{system.label}: gap")
         result = self.results.of(system)
-        try:
-            with running(system):
-                result.gap = (
-                    ringcast_gaps(system, self.options)
-                    if isinstance(system, Ringcast)
-                    else peer_gaps(system, self.options)
-                )
-        except BenchError as error:
-            result.not_measured["gap"] = str(error)
-            self._say(f"{system.label}, gap: not measured: {error}")
+        found: dict[str, Gaps] = {}
+        gaps = Gaps()
+        with self._going_on(system, ["gap"]):
+            if isinstance(system, Ringcast):
+                with self._in_time(), running(system):
+                    ringcast_gaps(system, self.options, found)
+            else:
+                self._peer_gaps(system, gaps)
+        of_kinds = {kind: gaps.as_dict() for kind, gaps in found.items()} or None
+        result.gap = gaps.as_dict() if gaps.gaps_ms else of_kinds
+
+    def _peer_gaps(self, system: System, gaps: Gaps) -> None:
+        """A system whose publisher is one of its nodes is new for each kill: once killed, that node may lead."""
+        kills = self.options.peer_kills
+        times, options = (kills, replace(self.options, peer_kills=1)) if system.fresh else (1, self.options)
+        for _ in range(times):
+            with self._in_time(), running(system):
+                peer_gaps(system, options, gaps)
 
     # ---- what only Ringcast is asked for ----
 
@@ -181,12 +199,8 @@ class Run:
             self._say(f"Ringcast: {name}")
             kind = TracedRingcast if name == "hops" else Ringcast
             system = kind(self.options.replicas, self.options.durability)
-            try:
-                with running(system):
-                    self.results.extras[name] = work(system)
-            except BenchError as error:
-                self.results.of(system).not_measured[name] = str(error)
-                self._say(f"Ringcast, {name}: not measured: {error}")
+            with self._going_on(system, [name]), self._in_time(), running(system):
+                self.results.extras[name] = work(system)
 
     def _idle(self, system: Ringcast) -> dict[str, Any]:
         time.sleep(_SETTLE_QUICK_S if self.results.quick else SETTLE_S)

@@ -41,8 +41,9 @@ def bus(
     curve: Annotated[bool, typer.Option("--curve", help="Ringcast with keys too, beside it without.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny counts: shows that it works, measures nothing.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write results.json, results.md, results.svg.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Write NAME.json, NAME.md, NAME.svg there.")
     ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the files of --out.")] = "results",
     json: JsonOption = False,
 ) -> None:
     """Throughput, latency, failover gap, CPU and memory, with other systems in the same run; needs a source checkout.
@@ -75,7 +76,7 @@ def bus(
     document = document_of(Run(_with(options, extras, kills), _say, quick=quick).go())
     if out is not None:
         try:
-            write(document, out)
+            write(document, out, name=name)
         except PeerMissing as error:
             _say(str(error))
     _show(document, json, tables)

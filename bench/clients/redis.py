@@ -1,6 +1,7 @@
 """Redis streams: XADD in pipelines, each closed by a WAIT for one replica. Not consensus: the primary decides alone."""
 
 import asyncio
+from functools import partial
 from typing import Self
 
 import redis.asyncio
@@ -24,8 +25,8 @@ class RedisClient:
 
     def __init__(self, where: Where) -> None:
         host, _, port = where.endpoints[0].rpartition(":")
-        # Without a bound each task would open a connection of its own.
-        pool = redis.asyncio.BlockingConnectionPool(host=host, port=int(port), max_connections=CONNECTIONS_MAX)
+        # Without a bound each task would open a connection of its own; who waits for one waits as long as it takes.
+        pool = redis.asyncio.BlockingConnectionPool(CONNECTIONS_MAX, None, host=host, port=int(port))
         self._redis = redis.asyncio.Redis(connection_pool=pool)
 
     async def __aenter__(self) -> Self:
@@ -66,8 +67,8 @@ class RedisClient:
         raise NotMeasurable("a Redis pipeline is not all or none")
 
     async def tasks(self, load: Load) -> int:
-        """Many concurrent XADD + WAIT."""
-        return await in_tasks(load, self.publish)
+        """Many concurrent XADD + WAIT; no limit of time each, since most of them wait for a connection."""
+        return await in_tasks(load, partial(self._add, count=1))
 
 
 CLIENT = RedisClient

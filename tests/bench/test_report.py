@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import PeerMissing
-from bench.report import JSON_NAME, MARKDOWN_NAME, PLOT_NAME, document_of, markdown, number, tables, write
+from bench.report import document_of, markdown, number, tables, write
 from tests.bench.documents import results
 
 document = document_of(results())
@@ -31,7 +31,7 @@ def test_the_tables_say_what_was_and_what_was_not_measured() -> None:
     assert rows["send, pipelined : NATS single, sync always"][1:] == (">= 10 x", "10", "yes")
     assert rows["etcd"] == ("etcd", "etcd is not installed")
     assert rows["NATS JetStream R3: batched"][1] == "this nats-server has no atomic batch publish"
-    assert rows["NATS JetStream R3: kill -9 of the leader"][1:] == ("2", "4,000", "7,000")
+    assert rows["NATS JetStream R3: kill -9 of the leader"][1:] == ("2", "4,000", "7,000", "4,000, 7,000")
     for table in found.values():
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.title
 
@@ -61,8 +61,8 @@ def test_numbers_have_the_digits_that_mean_something(value: float | None, text: 
 
 def test_out_writes_three_files(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    written = write(document, tmp_path / "results")
-    assert [path.name for path in written] == [JSON_NAME, MARKDOWN_NAME, PLOT_NAME]
+    written = write(document, tmp_path / "results", name="bus")
+    assert [path.name for path in written] == ["bus.json", "bus.md", "bus.svg"]
     assert json.loads(written[0].read_text(encoding="utf-8"))["format"] == 1
     assert written[1].read_text(encoding="utf-8") == markdown(document)
     assert "<svg" in written[2].read_text(encoding="utf-8")
@@ -73,5 +73,5 @@ def test_without_matplotlib_the_numbers_are_written_all_the_same(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(PeerMissing, match="matplotlib"):
-        write(document, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [JSON_NAME, MARKDOWN_NAME]
+        write(document, tmp_path, name="bus")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bus.json", "bus.md"]

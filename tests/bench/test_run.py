@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from bench.errors import BenchError
 from bench.floors import measure_floors
+from bench.gap import Gaps
 from bench.job import Job, measure
 from bench.options import PEERS, Options
 from bench.plan import systems_of
@@ -95,15 +96,40 @@ def test_a_peer_that_is_not_there_is_skipped_in_one_line(monkeypatch: pytest.Mon
     assert said == [f"redis is skipped: {run.results.skipped['redis']}"]
 
 
-def test_a_workload_that_fails_is_named_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "why"), [(BenchError("the client ended"), "the client ended"), (OSError("gone"), "OSError: gone")]
+)
+def test_a_workload_that_fails_is_named_and_the_rest_goes_on(
+    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(job: Job) -> Any:
-        raise BenchError("the client ended")
+        raise error
 
     monkeypatch.setattr("bench.run.measure", refuse)
     run = Run(Options(replicas=1, against=(), extras=False, kills=0), lambda _: None, quick=True)
     found = run.go().systems["ringcast"]
     assert found.samples == {}
-    assert set(found.not_measured.values()) == {"the client ended"}
+    assert set(found.not_measured.values()) == {why}
+
+
+def test_the_gaps_before_a_failure_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_and_no_more(_system: System, _options: Options, found: dict[str, Gaps]) -> None:
+        found["client_on_survivor"] = Gaps([20.0, 40.0])
+        raise BenchError("a replica was aborted")
+
+    monkeypatch.setattr("bench.run.ringcast_gaps", two_and_no_more)
+    run = Run(Options(replicas=1, against=(), extras=False), lambda _: None, quick=True)
+    run._gap(systems_of(run.options)[0])
+    found = run.results.systems["ringcast"]
+    assert found.gap is not None
+    assert (found.gap["client_on_survivor"]["median_ms"], found.not_measured) == (30, {"gap": "a replica was aborted"})
+
+
+def test_after_its_minutes_a_run_begins_nothing_more() -> None:
+    run = Run(Options(replicas=1, against=(), extras=False, run_minutes=0), lambda _: None, quick=True)
+    found = run.go().systems["ringcast"]
+    assert (found.samples, found.gap) == ({}, None)
+    assert set(found.not_measured.values()) == {"the 0 minutes of the run were over"}
 
 
 def test_an_unknown_peer_is_wrong_usage() -> None:
