@@ -287,8 +287,8 @@ class Queries:
     def _answer_chains(self, arguments: Mapping[str, Plain]) -> dict[str, Plain]:
         """chain(k) of the log's slots from `first` on, at most `count`: what `verify` compares (A10)."""
         first, count = _number(arguments, "first"), _number(arguments, "count", low=1)
-        low, _ = self._store.bounds()
-        start, end = max(first, low), self._topics.applied
+        low, stored = self._store.bounds()
+        start, end = max(first, low), min(self._topics.applied, stored)  # durability=memory applies before it stores
         chains = [self._store.chain(slot) for slot in range(start, min(end, start + min(count, CHAINS_MAX)))]
         known = b"".join(chain for chain in chains if chain is not None)
         return {"first": start, "end": end, "chains": known, "log_first": low}
