@@ -20,7 +20,8 @@ LABEL org.opencontainers.image.title="Ringcast" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --system --gid 10001 ringcast \
-    && useradd --system --uid 10001 --gid ringcast --home-dir /var/lib/ringcast --create-home ringcast
+    && useradd --system --uid 10001 --gid ringcast --home-dir /var/lib/ringcast --create-home ringcast \
+    && install --directory --owner ringcast --group ringcast --mode 0700 /etc/ringcast/keys
 COPY --from=build /opt/ringcast /opt/ringcast
 ENV PATH=/opt/ringcast/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RINGCAST_DATA=/var/lib/ringcast
 USER 10001:10001

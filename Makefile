@@ -35,7 +35,7 @@ wheels: $(READY) ## what an image is built from, for BASE_PYTHON=3.12
 	@.ci/wheels $(BASE_PYTHON) $(BIN)/uv $(BIN)/python
 
 test-deploy: $(READY) ## the image, docker-compose and k8s, on a container engine that is installed if need be (Debian, root)
-	@PYTHON=$(BIN)/python .ci/engine $(BIN)/python -m pytest tests/deploy
+	@PYTHON=$(BIN)/python .ci/engine $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 netns: ## what the partition tests need (Debian, root); without it they are skipped
 	@.ci/netns

@@ -24,7 +24,8 @@ async def look(cluster: Cluster, timeout_s: float) -> list[dict[str, Any]]:
     newest = max((one for one in asked.values() if "term" in one), key=lambda one: one["commit"], default=None)
     if newest is None:
         raise ringcast.Unreachable(endpoints=", ".join(given), seconds=seconds)
-    members = {int(one["member"]): _client(one["address"]) for one in newest["members"]}
+    told = {int(one["member"]): _client(one["address"]) for one in newest["members"]}
+    members = {member: found.client_of(member, address) for member, address in told.items()}
     missing = [address for address in members.values() if address not in asked]
     asked |= dict(zip(missing, await _ask_all(missing, seconds, keys), strict=True))
     answers = {one["replica"]: one for one in asked.values() if "replica" in one}

@@ -33,6 +33,26 @@ def test_endpoints_and_files(tmp_path: Path) -> None:
         assert find(path) == find(str(path)) == find(tmp_path) == expected
 
 
+def test_published_addresses_are_those_of_the_file(tmp_path: Path) -> None:
+    """Beyond published ports nobody can be reached where he says that he is."""
+    replicas = [
+        {"role": "bus", "id": 1, "client": "tcp://here:1", "feed": "tcp://here:2"},
+        {"role": "bus", "id": 4, "client": "tcp://here:7", "feed": "tcp://here:8", "spare": True},
+    ]
+    path = tmp_path / "cluster.json"
+    path.write_text(json.dumps({"cluster": 0, "published": True, "replicas": replicas}))
+    found = find(path)
+    assert found.addresses == ("tcp://here:1",)
+    assert [found.client_of(member, "tcp://there:9") for member in (1, 4, 5)] == [
+        "tcp://here:1",
+        "tcp://here:7",
+        "tcp://there:9",
+    ]
+    assert [found.feed_of(member, "tcp://there:9") for member in (1, 5)] == ["tcp://here:2", "tcp://there:9"]
+    path.write_text(json.dumps({"cluster": 0, "replicas": replicas}))
+    assert find(path).client_of(1, "tcp://there:9") == "tcp://there:9"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -1,7 +1,9 @@
 """Failover (K2): resent in order, applied exactly once, moved on for each kind of trouble."""
 
 import asyncio
+import json
 import random
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -99,6 +101,27 @@ async def test_a_replica_that_was_not_given_is_found_by_its_id(order: Order) -> 
     with Replica(order, 1) as first, Replica(order, 2) as second:
         first.tell_members(first, second)
         async with ringcast.connect([first.endpoint], replica=2, timeout=5) as bus:
+            assert bus.replica == 2
+
+
+async def test_a_member_that_tells_an_address_of_elsewhere_is_reached_where_the_file_says(
+    order: Order, tmp_path: Path
+) -> None:
+    """Replicas in containers tell of names that only containers know; the file says where their ports are published."""
+    with Replica(order, 1) as first, Replica(order, 2) as second:
+        rows = [
+            {"role": "bus", "id": one.replica, "client": one.endpoint, "feed": f"tcp://127.0.0.1:{one.feed_port}"}
+            for one in (first, second)
+        ]
+        document = {"cluster": 0, "published": True, "replicas": [rows[0], rows[1] | {"spare": True}]}
+        path = tmp_path / "cluster.json"
+        path.write_text(json.dumps(document))
+        first.members = second.members = tuple(wire.Endpoint(one, f"tcp://bus-{one}.invalid:7103") for one in (1, 2))
+        async with ringcast.connect(path, timeout=5) as bus:
+            await bus.publish("a", b"1")
+            assert bus.replica == 1
+            first.kill()
+            assert (await bus.publish("a", b"2")).offset == 1
             assert bus.replica == 2
 
 

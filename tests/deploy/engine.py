@@ -19,10 +19,12 @@ HEALTHY_TIMEOUT_S = 90.0
 
 
 class CommandFailed(AssertionError):
-    """A command's exit code is not 0; with what it printed."""
+    """A command's exit code is none of those expected; with what it printed."""
 
 
-def run(*command: str, env: Mapping[str, str] | None = None, timeout_s: float = 120.0) -> str:
+def run(
+    *command: str, env: Mapping[str, str] | None = None, timeout_s: float = 120.0, exit_codes: Sequence[int] = (0,)
+) -> str:
     """Its standard output. Raises CommandFailed."""
     done = subprocess.run(
         command,
@@ -33,7 +35,7 @@ def run(*command: str, env: Mapping[str, str] | None = None, timeout_s: float = 
         timeout=timeout_s,
         check=False,
     )
-    if done.returncode != 0:
+    if done.returncode not in exit_codes:
         raise CommandFailed(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
 
@@ -65,6 +67,12 @@ def wait_until(holds: Callable[[], bool], what: Callable[[], object], timeout_s:
 def inspect(name: str) -> Any:
     """What the engine knows of a container, an image or a network."""
     return json.loads(docker("inspect", name))[0]
+
+
+def logs(container: str, lines: int = 8) -> str:
+    """The last ones, of both streams."""
+    command = ("docker", "logs", "--tail", str(lines), container)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
 
 
 def health(container: str) -> str:
@@ -114,15 +122,14 @@ class Compose:
         try:
             wait_until(lambda: not states(), states)
         except AssertionError as error:
-            logs = {name: docker("logs", "--tail", "5", containers[name]) for name in states()}
-            raise AssertionError(f"{error}\n{logs}") from None
+            said = "\n".join(f"{name}: {logs(containers[name])}" for name in states())
+            raise AssertionError(f"{error}\n{said}") from None
 
     def cluster_file(self, folder: Path) -> Path:
-        """cluster.compose.json for the address at which this project publishes."""
-        text = (ROOT / "cluster.compose.json").read_text(encoding="utf-8").replace("127.0.0.1", LISTEN)
-        path = folder / "cluster.json"
-        path.write_text(text, encoding="utf-8")
-        return path
+        """cluster.compose.json for the address at which this project publishes, and with the operator's key."""
+        document = json.loads((ROOT / "cluster.compose.json").read_text(encoding="utf-8").replace("127.0.0.1", LISTEN))
+        key = operators_key(self.containers()["bus-1"], folder)
+        return write_cluster(folder, {**document, "keys": str(key)})
 
     def remove(self) -> None:
         """Containers, networks and volumes."""
@@ -130,6 +137,21 @@ class Compose:
             self("down", "--volumes", "--timeout", "1", "--remove-orphans")
         for container in labelled(f"{PROJECT}={self.project}"):
             docker("rm", "--force", "--volumes", container)
+
+
+def operators_key(container: str, folder: Path) -> Path:
+    """The admin's file, out of a container that has all keys."""
+    path = folder / "admin.key"
+    path.write_text(docker("exec", container, "cat", "/etc/ringcast/keys/client-admin.key"), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def write_cluster(folder: Path, document: Mapping[str, object]) -> Path:
+    """A cluster.json."""
+    path = folder / "cluster.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
 
 
 def _well(state: str, container: str) -> bool:

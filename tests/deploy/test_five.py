@@ -23,9 +23,9 @@ def five(image: str) -> Iterator[Compose]:
 
 async def test_five_replicas_survive_two_that_are_killed(five: Compose, tmp_path: Path) -> None:
     databases = [f"{role}-{member}" for role in ("bus", "products") for member in range(1, 6)]
-    await asyncio.to_thread(five, "up", "--detach", "--no-build", "--no-deps", *databases)
+    await asyncio.to_thread(five, "up", "--detach", "--no-build", *databases)
     await asyncio.to_thread(five.wait_healthy)
-    assert set(five.containers()) == set(databases)
+    assert set(five.containers()) == {*databases, "keys"}
     cluster = five.cluster_file(tmp_path)
     command = [sys.executable, "-P", "-m", "cli", "--cluster", str(cluster)]
     async with publishing(cluster) as load:
@@ -34,7 +34,9 @@ async def test_five_replicas_survive_two_that_are_killed(five: Compose, tmp_path
         await load.more(50)
         members = json.loads(await asyncio.to_thread(run, *command, "members", "list", "--json"))
         assert members["members"] == [1, 2, 3, 4, 5]
-        products = json.loads(await asyncio.to_thread(run, *command, "products", "status", "--json"))
+        # 1: the answer is that some do not answer
+        status = await asyncio.to_thread(run, *command, "products", "status", "--json", exit_codes=(1,))
+        products = json.loads(status)
         assert [one["replica"] for one in products["replicas"]] == [1, 2, 3, 4, 5]
         for victim in ("bus-1", "bus-4"):
             await asyncio.to_thread(docker, "start", five.containers()[victim])

@@ -16,7 +16,17 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from tests.deploy.engine import docker, health, inspect, labelled, networks, run, wait_until
+from tests.deploy.engine import (
+    docker,
+    health,
+    inspect,
+    labelled,
+    networks,
+    operators_key,
+    run,
+    wait_until,
+    write_cluster,
+)
 from tests.deploy.load import publishing
 from tests.processes.agreement import same_everywhere
 from tests.project.manifests import Container, Document, base, documents, of_kind, pods
@@ -25,6 +35,7 @@ from tests.project.test_kubernetes import VERSIONS
 OVERLAYS = {"three": 3, "five": 5, "dev": 3, "prod": 5}
 KUBECTL_MIN = (1, 27)
 LABEL = "ringcast.test.pods"
+KEYS = "/etc/ringcast/keys"
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -71,17 +82,21 @@ class Pods:
         self.name = f"ringcast-pods-{secrets.token_hex(4)}"
         self.image = f"ringcast:{image}"
         docker("network", "create", "--label", f"{LABEL}={self.name}", self.name)
+        self.keys = f"{self.name}-keys"  # the Secret ringcast-keys
+        init = ("keys", "init", "--folder", KEYS, "--replicas", "5", "--products", "5")
+        docker("run", "--rm", "--label", f"{LABEL}={self.name}", f"--volume={self.keys}:{KEYS}", self.image, *init)
 
     def start(self, pod: Container) -> None:
         """As the kubelet: nothing that the manifest does not say."""
         environment = [f"--env={name}={value}" for name, value in pod.environment.items()]
         probe = "python3 -m replicas.probe readyz"
-        data = [f"--volume={self.name}-{pod.name}:{pod.data}"] if pod.data else []
+        mounts = [f"--volume={self.name}-{pod.name}:{pod.data}"] if pod.data else []
+        mounts.append(f"--volume={self.keys}:{KEYS}:ro")
         docker(
             *("run", "--detach", "--name", f"{self.name}-{pod.name}", "--label", f"{LABEL}={self.name}"),
             *("--network", self.name, *(f"--network-alias={name}" for name in pod.names)),
             *("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=10001:10001"),
-            *(f"--health-cmd={probe}", "--health-interval=1s", *environment, *data),
+            *(f"--health-cmd={probe}", "--health-interval=1s", *environment, *mounts),
             *(self.image, *pod.arguments),
         )
 
@@ -116,9 +131,8 @@ class Pods:
             }
             for member in names
         ]
-        path = folder / "cluster.json"
-        path.write_text(json.dumps({"cluster": 0, "published": True, "replicas": replicas}), encoding="utf-8")
-        return path
+        key = str(operators_key(self.container("bus-1"), folder))
+        return write_cluster(folder, {"cluster": 0, "published": True, "replicas": replicas, "keys": key})
 
     def remove(self) -> None:
         """Everything that has the label, and the volumes."""

@@ -13,7 +13,7 @@ from tests.project.sources import ROOT
 
 Document = dict[str, Any]
 
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:?-(?P<default>[^}]*))?\}")
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 
 
@@ -33,9 +33,7 @@ class Container(NamedTuple):
 def compose(**variables: str) -> Document:
     """docker-compose.yml with these variables, and no others, in the environment."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    found: Document = yaml.safe_load(
-        _VARIABLE.sub(lambda one: variables.get(one["name"]) or one["default"] or "", text)
-    )
+    found: Document = yaml.safe_load(_VARIABLE.sub(lambda one: variables.get(one["name"], one["default"] or ""), text))
     return found
 
 

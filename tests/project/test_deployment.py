@@ -17,6 +17,7 @@ from tests.project.manifests import compose, of_kind, pods, services
 from tests.project.sources import ROOT, project
 
 DATA = "/var/lib/ringcast"
+KEYS = "/etc/ringcast/keys"
 LOADERS: Mapping[str, Any] = {
     "bus": bus_config.load,
     "products": products_config.load,
@@ -139,14 +140,32 @@ def test_every_replica_is_confined_and_limited() -> None:
         assert int(service["stop_grace_period"].removesuffix("s")) >= 15, name
         assert {text.partition(":")[0] for text in service["ports"]} == {"127.0.0.1"}, name
         stateful = name.partition("-")[0] in {"bus", "products"}
-        assert service.get("volumes", []) == ([f"{name}:{DATA}"] if stateful else []), name
+        assert service["volumes"] == [*([f"{name}:{DATA}"] if stateful else []), f"keys:{KEYS}:ro"], name
 
 
 def test_interfaces_wait_for_both_databases() -> None:
     for name in ("sellers-1", "sellers-2", "buyers-1", "buyers-2"):
         waits = compose()["services"][name]["depends_on"]
-        assert set(waits) == {f"{role}-{member}" for role in ("bus", "products") for member in (1, 2, 3)}
-        assert {one["condition"] for one in waits.values()} == {"service_healthy"}
+        databases = {f"{role}-{member}" for role in ("bus", "products") for member in (1, 2, 3)}
+        assert set(waits) == databases | {"keys"}
+        assert {waits[one]["condition"] for one in databases} == {"service_healthy"}
+
+
+def test_keys_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CURVE on every socket, from keys that are there before any replica starts."""
+    for name, config in {**_compose_configurations(5, monkeypatch), **_kubernetes_configurations(monkeypatch)}.items():
+        assert config.keys == Path(KEYS), name
+    for name, service in services(compose(), ["five"]).items():
+        assert service["depends_on"]["keys"] == {"condition": "service_completed_successfully"}, name
+        plain = services(compose(RINGCAST_KEYS_FOLDER=""), ["five"])[name]
+        assert plain["environment"]["RINGCAST_KEYS"] == "", name
+    for stateful_set in of_kind(kubernetes(), "StatefulSet").values():
+        spec = stateful_set["spec"]["template"]["spec"]
+        (volume,) = (one for one in spec["volumes"] if one["name"] == "keys")
+        assert volume["secret"]["secretName"] == "ringcast-keys"
+        assert volume["secret"]["defaultMode"] == 0o440
+        mounts = {one["name"]: one for one in spec["containers"][0]["volumeMounts"]}
+        assert mounts["keys"] == {"name": "keys", "mountPath": KEYS, "readOnly": True}
 
 
 def test_the_file_for_clients_outside_names_what_compose_publishes() -> None:
@@ -171,7 +190,7 @@ def test_the_file_for_clients_outside_names_what_compose_publishes() -> None:
 
 def test_every_variable_of_compose_is_explained() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    used = dict(re.findall(r"\$\{(\w+)(?::-([^}]*))?\}", text))
+    used = dict(re.findall(r"\$\{(\w+)(?::?-([^}]*))?\}", text))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     explained = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
     assert explained == used | {"COMPOSE_PROFILES": ""}

@@ -36,6 +36,31 @@ def test_peers_name_one_port_or_two(tmp_path: Path) -> None:
     assert config.peers[2].pub_endpoint == "tcp://b:2000"
 
 
+def test_numbered_names_need_only_their_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGCAST_ID", "2")
+    monkeypatch.setenv("RINGCAST_DATA", "/data")
+    monkeypatch.setenv("RINGCAST_PEERS", "1..3=bus-{id}:7101, 5=other:1:2")
+    config = load().config
+    assert {member: str(peer.host) for member, peer in config.peers.items()} == {
+        1: "bus-1",
+        2: "bus-2",
+        3: "bus-3",
+        5: "other",
+    }
+    assert config.peers[3] == PeerAddress("bus-3", 7101, 7102)
+
+
+@pytest.mark.parametrize("peers", ["3..1=bus-{id}:1", "0..3=bus-{id}:1", "1..64=bus-{id}:1", "1..3=bus:1"])
+def test_a_range_of_members_has_bounds_and_a_place_for_the_number(peers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGCAST_ID", "1")
+    monkeypatch.setenv("RINGCAST_DATA", "/data")
+    monkeypatch.setenv("RINGCAST_PEERS", peers)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert peers in str(caught.value)
+    assert "first..last=name-{id}:port" in str(caught.value)
+
+
 def test_defaults_then_file_then_environment_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _file(tmp_path, 'log_level = "error"\nbind_http = "h:1"\ncluster_name = "file"\n' + BASE)
     monkeypatch.setenv("RINGCAST_BIND_HTTP", "h:2")
