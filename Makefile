@@ -30,6 +30,7 @@ fmt: $(READY) ## format the code and mend what ruff can mend
 
 soak: $(READY) ## seeds of the simulator for SECONDS=600
 	$(BIN)/ringcast simulate --seconds $(SECONDS)
+	$(BIN)/ringcast simulate --raft --seconds $(SECONDS)
 
 wheels: $(READY) ## what an image is built from, for BASE_PYTHON=3.12
 	@.ci/wheels $(BASE_PYTHON) $(BIN)/uv $(BIN)/python
