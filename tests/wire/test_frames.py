@@ -282,3 +282,12 @@ def test_cursor_names_follow_the_rules_of_topics(name: str) -> None:
 
 def test_the_encoder_is_plain_msgpack() -> None:
     assert msgpack.unpackb(VECTORS["ping"]) == [1, CLUSTER, 0, 11, 9]
+
+
+@pytest.mark.parametrize("value", [[1, object()], {"a": [b"x" * 100, object()]}, 1 << 70, ["\ud800"]], ids=repr)
+def test_what_cannot_be_packed_leaves_nothing_behind(value: Any) -> None:
+    """The packer is kept for the next frame."""
+    with pytest.raises((TypeError, OverflowError, UnicodeEncodeError)):
+        dumps(value)
+    assert dumps((1, "a")) == b"\x92\x01\xa1a"
+    assert len(dumps(b"x" * (2 << 20))) == (2 << 20) + 5
