@@ -38,6 +38,8 @@ from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCl
 Event_co = TypeVar("Event_co", covariant=True)
 Event = TypeVar("Event")
 _sender_of = attrgetter("sender")
+#: What a SUB sends to receive all.
+_EVERYTHING = b"\x01"
 
 RECONNECT_MS = 10
 RECONNECT_MS_MAX = 200
@@ -162,13 +164,14 @@ class PeerTransport(Generic[Event]):
         if bind_pub is not None:
             # XPUB is PUB that tells of its subscribers, and so of the keys behind its connections.
             pub = self._open_bound(zmq.XPUB if security else zmq.PUB, self._limits.pub_queue_max)
+            if security is not None:
+                pub.setsockopt(zmq.XPUB_MANUAL, 1)
             self.pub_endpoint = bind(pub, bind_pub)
             if security is None:
                 self._pub = DrainedSocket(pub)
             else:
-                pub.setsockopt(zmq.XPUB_VERBOSE, 1)
-                door = security.door(pub, security.peers_domain)
-                self._pub = DrainedSocket(pub, lambda _: None, identify=door.of_subscription)
+                door = security.door(pub, security.peers_domain).of_subscription
+                self._pub = DrainedSocket(pub, self._on_subscriptions, turn_messages_max=1, identify=door)
         identify = security.door(router, security.peers_domain).of_route if security else None
         self._router = DrainedSocket(router, self._routed, identify=identify)
         if security is not None:
@@ -269,6 +272,16 @@ class PeerTransport(Generic[Event]):
         return tuple(member for member, peer in self._peers.items() if peer.link is Link.UP)
 
     # -------------------------------------------------------------- in
+
+    def _on_subscriptions(self, messages: list[Message]) -> None:
+        """One at a time (XPUB_MANUAL): a key may have been revoked since the handshake."""
+        assert self._security is not None
+        assert self._pub is not None
+        for parts, key in zip(messages, self._pub.keys, strict=False):
+            if parts == [_EVERYTHING] and self._security.sender(key):
+                self._pub.socket.setsockopt(zmq.SUBSCRIBE, b"")
+            elif key:
+                self.counters["subscriptions_refused"] += 1
 
     def _routed(self, messages: list[Message]) -> None:
         for frames in messages:

@@ -155,6 +155,31 @@ async def test_a_revoked_member_is_cut_on_every_way(pair: tuple[Member, Member],
     assert one.events == []
 
 
+async def test_a_revoked_member_that_was_silent_subscribes_to_nothing(
+    pair: tuple[Member, Member], keys: KeyFolder
+) -> None:
+    """Its connection stands since before, and nobody knew whose it is until it says something."""
+    one, two = pair
+    own, server = two.security.secrets.member, one.security.secrets.member
+    assert own is not None
+    assert server is not None
+    silent = two.context.socket(zmq.SUB)
+    for option, value in own.dials(server.public).items():
+        silent.setsockopt(option, value)
+    monitor = silent.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    silent.connect(one.transport.pub_endpoint)
+    await until(lambda: bool(monitor.poll(0)))
+    keys.revoke("bus-2")
+    one.security.look()
+    silent.setsockopt(zmq.SUBSCRIBE, b"")
+    await until(lambda: one.transport.counters["subscriptions_refused"] == 1)
+    one.transport.broadcast([b"1", b"not for you"])
+    assert not silent.poll(100)
+    silent.disable_monitor()
+    monitor.close(linger=0)
+    silent.close(linger=0)
+
+
 async def test_a_member_that_starts_with_its_new_key_is_found(pair: tuple[Member, Member], keys: KeyFolder) -> None:
     """Two keys: the others know both before it has taken the new one, and after."""
     one, two = pair
