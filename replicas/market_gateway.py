@@ -133,7 +133,8 @@ class MarketGateway(ProductFront):
     async def _ask(self, connection: Connection, ask: Ask) -> None:
         asked = [self._outcome(f.QUESTIONS.decode, one, self._functions.answer) for one in ask.questions]
         outcomes: list[bytes] = []
-        for outcome in await asyncio.gather(*asked):
+        # Most come alone, and a task more each would be felt.
+        for outcome in [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked):
             if not isinstance(outcome, bytes):
                 if not connection.closed:
                     self._fail(connection.route, ask.request, outcome)
