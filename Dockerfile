@@ -30,7 +30,7 @@ VOLUME /var/lib/ringcast
 # The bus: peer router, peer pub, client, feed, http. The other roles' ports: docker-compose.yml.
 EXPOSE 7101 7102 7103 7104 7105
 # Healthy is ready: it serves now. Nothing restarts a container for being unhealthy; it shows, and it orders the start.
-HEALTHCHECK --interval=2s --timeout=3s --start-period=60s --retries=3 CMD ["python3", "-m", "replicas.probe", "readyz"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 CMD ["python3", "-m", "replicas.probe", "readyz"]
 # SIGTERM hands the turn or the leadership on and drains (V11).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ringcast"]

@@ -1,6 +1,6 @@
 """`python3 -m replicas.probe readyz`: a container's health check. 0: the replica in this container says yes.
 
-Sockets alone: it runs every two seconds beside each replica, and anything more would cost more than an idle replica.
+Sockets alone: it runs every few seconds beside each replica, and anything more would cost more than an idle replica.
 """
 
 import os

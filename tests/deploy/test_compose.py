@@ -6,6 +6,7 @@ The tests share one deployment and leave it whole.
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import ringcast
 from replicas.overview import Overview
 from ringcast.endpoints import find
-from tests.deploy.engine import PROJECT, SERVICE, Compose, docker, health, networks, run, wait_until
+from tests.deploy.engine import PROJECT, SERVICE, CommandFailed, Compose, docker, health, networks, run, wait_until
 from tests.deploy.load import publishing
 from tests.processes.agreement import difference, read_all, same_everywhere
 from tests.processes.load import Load
@@ -40,8 +41,16 @@ class Deployment:
         return run(*line)
 
     def json(self, *arguments: str) -> Any:
-        """What a command prints as JSON."""
-        return json.loads(self.command(*arguments, "--json"))
+        """What a command prints as JSON, once it says yes: on a busy machine a replica may be late for one answer."""
+        found: list[str] = []
+
+        def answers() -> bool:
+            with suppress(CommandFailed):
+                found.append(self.command(*arguments, "--json"))
+            return bool(found)
+
+        wait_until(answers, lambda: self.command(*arguments, "--json"))
+        return json.loads(found[0])
 
     def container(self, service: str) -> str:
         """Its id, found by label."""
@@ -98,8 +107,8 @@ def test_all_are_healthy_in_time(deployment: Deployment) -> None:
 def test_the_command_line_from_outside(deployment: Deployment) -> None:
     for number in range(3):
         deployment.command("publish", "outside", f"message {number}")
-    found = deployment.json("status")
-    assert {one["state"] for one in found["replicas"]} == {"serving"}
+    assert [one["replica"] for one in deployment.json("status")["replicas"]] == [1, 2, 3]
+    assert deployment.json("health")["health"] == "healthy"
     assert deployment.json("members", "list")["members"] == [1, 2, 3]
     deployment.command("verify")
     assert sorted(one["role"] for one in deployment.json("products", "status")["replicas"]) == ["follower"] * 2 + [

@@ -96,7 +96,7 @@ class Pods:
             *("run", "--detach", "--name", f"{self.name}-{pod.name}", "--label", f"{LABEL}={self.name}"),
             *("--network", self.name, *(f"--network-alias={name}" for name in pod.names)),
             *("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=10001:10001"),
-            *(f"--health-cmd={probe}", "--health-interval=1s", *environment, *mounts),
+            *(f"--health-cmd={probe}", "--health-interval=3s", "--health-timeout=5s", *environment, *mounts),
             *(self.image, *pod.arguments),
         )
 
