@@ -54,6 +54,21 @@ def tables(document: Document) -> Iterator[Table]:
         row = [mix["clients"], mix["functions_per_second"], mix["longest_gap_ms"], mix["errors"], mix["lost"]]
         columns = ["clients", "functions/s", "longest gap, ms", "errors", "lost"]
         yield Table("All functions mixed, 70% reads, no passwords", columns, [[number(one) for one in row]])
+    hops = list(_hops(document))
+    if hops:
+        roles = list(hops[0][1])
+        rows = [[title, *(number(cpu[role]) for role in roles), number(sum(cpu.values()))] for title, cpu in hops]
+        yield Table("CPU ms a call, by hop (all replicas of a role together)", ["clients", *roles, "all"], rows)
+
+
+def _hops(document: Document) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Where the time goes while nothing fails."""
+    for clients, cell in document.get("scenarios", {}).get("normal", {}).get("clients", {}).items():
+        if "cpu_ms_per_call" in cell:
+            yield f"{clients}, every function", cell["cpu_ms_per_call"]
+    mix = document.get("mix", {})
+    if "cpu_ms_per_call" in mix:
+        yield f"{mix['clients']}, mixed", mix["cpu_ms_per_call"]
 
 
 def markdown(document: Document) -> str:

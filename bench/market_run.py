@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from bench.market_load import FUNCTIONS, HASHED, READS, Samples, Worker, hashes, mean_hash_s
-from bench.measure import percentiles_ms
+from bench.measure import CpuMeter, percentiles_ms
 from bench.results import machine
 from replicas.local_market import LocalMarket
 from replicas.market_audit import audit
@@ -85,7 +85,7 @@ class MarketRun:
                     middle.set()
 
         async with self._workers(clients, samples) as workers:
-            before = await hashes(workers)
+            before, hops = await hashes(workers), _Hops(self._market)
             started = perf_counter()
             tasks = [asyncio.create_task(work(worker)) for worker in workers]
             waiting = asyncio.create_task(middle.wait())
@@ -102,6 +102,8 @@ class MarketRun:
             f"{scenario}, {clients} clients: {len(samples.ended)} calls in {seconds:.1f} s, longest gap "
             f"{found['longest_gap_ms']:.0f} ms, {len(samples.errors)} errors, {len(samples.lost)} lost"
         )
+        if not killed:
+            found["cpu_ms_per_call"] = hops.per_call(len(samples.ended))
         return {**found, "seconds": round(seconds, 1), "rounds": rounds, "killed": killed}
 
     def _workers(self, clients: int, samples: Samples) -> "_Workers":
@@ -139,7 +141,7 @@ class MarketRun:
         samples, stopped = Samples(), asyncio.Event()
         async with self._workers(clients, samples) as workers:
             await asyncio.gather(*(worker.enter() for worker in workers))
-            started = perf_counter()
+            hops, started = _Hops(self._market), perf_counter()
             tasks = [asyncio.create_task(worker.mix(stopped)) for worker in workers]
             await asyncio.sleep(seconds / 2)
             killed = await self._kill(kill, workers)
@@ -150,6 +152,8 @@ class MarketRun:
             samples.errors += [repr(one) for one in ended if isinstance(one, BaseException)]
             self._keep(workers)
         found = _summary(samples, None)
+        if not killed:
+            found["cpu_ms_per_call"] = hops.per_call(len(samples.ended))
         rate = round(len(samples.ended) / took)
         self._say(f"mixed, {clients} clients: {rate} functions/s, {len(samples.errors)} errors")
         return {**found, "clients": clients, "seconds": round(took, 1), "functions_per_second": rate, "killed": killed}
@@ -160,6 +164,23 @@ class MarketRun:
         await asyncio.to_thread(self._market.start)
         checked = await audit(self._market.path, put_on_sale=self._units)
         return {"mix": found, "audit": checked.document()}
+
+
+class _Hops:
+    """CPU time by role since it was made: where the time of a call goes. Only while nobody is killed."""
+
+    def __init__(self, market: LocalMarket) -> None:
+        self._meters = {
+            name: CpuMeter([replica.pid for replica in cluster.replicas.values()])
+            for name, cluster in market.clusters.items()
+        }
+        self._clients = process_time()
+
+    def per_call(self, calls: int) -> dict[str, float]:
+        """Milliseconds a call, of all replicas of a role together, and of the clients."""
+        used = {name: sum(meter.used()) for name, meter in self._meters.items()}
+        used["clients"] = process_time() - self._clients
+        return {name: round(1_000 * seconds / max(1, calls), 3) for name, seconds in used.items()}
 
 
 class _Workers:

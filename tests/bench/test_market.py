@@ -18,7 +18,8 @@ def window(seconds: float = 0.002) -> dict[str, Any]:
     for name in FUNCTIONS:
         samples.seconds[name] = [seconds] * 3 + [4 * seconds]
     samples.ended = [0.0, 0.1, 0.4, 0.45]
-    return {**_summary(samples, 0.001), "seconds": 1.0, "rounds": 4, "killed": []}
+    cpu = {"bus": 1.0, "products": 0.5, "sellers": 0.25, "buyers": 0.25, "clients": 0.5}
+    return {**_summary(samples, 0.001), "cpu_ms_per_call": cpu, "seconds": 1.0, "rounds": 4, "killed": []}
 
 
 def document(*scenarios: str) -> dict[str, Any]:
@@ -91,4 +92,6 @@ def test_runs_of_single_scenarios_add_up_in_the_order_of_the_design(tmp_path: Pa
     assert text == markdown(found)
     assert text.count("buyer: make purchase") == 2
     assert "Audit after everything: clean" in " ".join(text.split())
-    assert len(list(tables(found))) == 2
+    *_, hops = tables(found)
+    assert hops.rows[0] == ["1, every function", "1", "0.5", "0.25", "0.25", "0.5", "2.5"]
+    assert len(list(tables(found))) == 3
