@@ -1,4 +1,4 @@
-"""broker/sockets.py: no lost wake-up, whole messages, bounded sends, and the speed that makes draining worth it."""
+"""broker/sockets.py: no lost wake-up, whole messages, bounded sends, and whole bursts a turn."""
 
 import asyncio
 import random
@@ -194,35 +194,18 @@ async def test_close_inside_the_handler_and_twice(pair: Pair) -> None:
     assert router.closed
 
 
-def test_draining_is_worth_it(opened: Opener) -> None:
-    """Two-frame messages of 100 bytes from one DEALER, drained on uvloop; a few 100 k frames/s on an idle machine."""
-
-    async def run() -> float:
-        count = 50_000
-        limits = SocketLimits(send_queue_max=0, receive_queue_max=0)
-        router, dealer = opened(zmq.ROUTER, limits), opened(zmq.DEALER, limits)
-        dealer.connect(bind(router, "tcp://127.0.0.1:*"))
-        done = asyncio.get_running_loop().create_future()
-        left = count
-
-        def handler(messages: list[Message]) -> None:
-            nonlocal left
-            left -= len(messages)
-            if left == 0:
-                done.set_result(None)
-
-        for _ in range(count):
-            dealer.send(b"x" * 100, zmq.NOBLOCK)
-        started = time.perf_counter()
-        drained = DrainedSocket(router, handler)
-        await done
-        elapsed = time.perf_counter() - started
-        drained.close()
-        return 2 * count / elapsed
-
-    loop = uvloop.new_event_loop()
-    try:
-        rates = [loop.run_until_complete(run()) for _ in range(3)]
-    finally:
-        loop.close()
-    assert max(rates) > 150_000, f"{max(rates):.0f} frames/s"  # measured 500-900 k; the bound allows a busy machine
+async def test_a_turn_takes_all_that_waits_up_to_its_bound(opened: Opener) -> None:
+    """What makes draining worth it: a wake of the loop for hundreds of messages, not for each (`inproc`: no thread
+    in between, so all of them wait when the reader starts)."""
+    limits = SocketLimits(send_queue_max=0, receive_queue_max=0)
+    router, dealer = opened(zmq.ROUTER, limits), opened(zmq.DEALER, limits)
+    router.bind("inproc://turns")
+    dealer.connect("inproc://turns")
+    for n in range(1_000):
+        dealer.send(b"%d" % n, zmq.NOBLOCK)
+    sink = Sink()
+    drained = DrainedSocket(router, sink, turn_messages_max=300)
+    await until(lambda: len(sink.messages) == 1_000)
+    drained.close()
+    assert [message[-1] for message in sink.messages] == [b"%d" % n for n in range(1_000)]
+    assert sink.calls == 4  # 300 + 300 + 300 + 100
