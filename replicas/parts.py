@@ -39,12 +39,17 @@ Part = TypeVar("Part")
 _INT_ONLY = {int}
 
 
-def numbers(what: str, values: Any, count: int) -> None:
-    """Check an array of exactly `count` integers in 0..2^63-1 (bool is none); four C-level calls, for the hot path."""
+def integers(what: str, values: Any, count: int, low: int, high: int = U63_MAX) -> None:
+    """Check an array of exactly `count` integers in [low, high] (bool is none); four C-level calls: the hot path."""
     if type(values) is not tuple or len(values) != count or set(map(type, values)) != _INT_ONLY:
         bad(what, values, f"{count} integers")
-    if min(values) < 0 or max(values) > U63_MAX:
-        bad(what, values, "integers in 0..2^63-1")
+    if min(values) < low or max(values) > high:
+        bad(what, values, f"integers in {low}..{high}")
+
+
+def numbers(what: str, values: Any, count: int) -> None:
+    """Check an array of exactly `count` integers in 0..2^63-1."""
+    integers(what, values, count, 0)
 
 
 def number(what: str, value: Any, low: int = 0, high: int = U63_MAX) -> int:
@@ -174,9 +179,9 @@ def pack_entry(entry: Entry) -> Plain:
 def read_entry(value: Any) -> Entry:
     """An entry with one digest for each of its lsns."""
     sender, counter, nonce, first, last, digests = array("an entry", value, 6)
-    numbers("an entry", (sender, counter, first, last), 4)
-    number("an incarnation's bits", nonce, 0, U64_MAX)
-    member_id(sender)
+    integers("an entry", (sender, counter, nonce, first, last), 5, 0, U64_MAX)
+    if not 1 <= sender <= MEMBER_ID_MAX or max(counter, last) > U63_MAX:
+        bad("an entry", (sender, counter, last), f"a member id in 1..{MEMBER_ID_MAX} and integers in 0..2^63-1")
     if type(digests) is not bytes or first < 1 or len(digests) != (last - first + 1) * CHAIN_BYTES or not digests:
         bad("an entry's lsns", (first, last), f"first >= 1 and one digest of {CHAIN_BYTES} bytes for each")
     listed = tuple(digests[at : at + CHAIN_BYTES] for at in range(0, len(digests), CHAIN_BYTES))
@@ -193,11 +198,11 @@ def pack_sequence(sequence: Sequence) -> Plain:
 def read_sequence(value: Any) -> Sequence:
     """A SEQUENCE; the sum of its lsns is bounded by what a frame can hold."""
     counter, proposer, slot, time_us, chain, entries = array("a sequence", value, 6)
-    numbers("a sequence", (counter, slot, time_us), 3)
-    view = read_number((counter, proposer))
-    return Sequence(
-        view, slot, time_us, each("the entries", entries, ENTRIES_MAX, read_entry), binary("a chain", chain)
-    )
+    numbers("a sequence", (counter, proposer, slot, time_us), 4)
+    if proposer > MEMBER_ID_MAX:
+        bad("a view number's proposer", proposer, f"0..{MEMBER_ID_MAX}")
+    listed = each("the entries", entries, ENTRIES_MAX, read_entry)
+    return Sequence(ViewNumber(counter, proposer), slot, time_us, listed, binary("a chain", chain))
 
 
 def pack_head(request: Request) -> Plain:
@@ -214,9 +219,9 @@ def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], Membe
         change = _read_change(value[5])
         value = value[:5]
     sender, counter, nonce, lsn, sizes = array("a request", value, 5)
-    numbers("a request", (sender, counter, lsn), 3)
-    number("an incarnation's bits", nonce, 0, U64_MAX)
-    member_id(sender)
+    integers("a request", (sender, counter, nonce, lsn), 4, 0, U64_MAX)
+    if not 1 <= sender <= MEMBER_ID_MAX or max(counter, lsn) > U63_MAX:
+        bad("a request", (sender, counter, lsn), f"a member id in 1..{MEMBER_ID_MAX} and integers in 0..2^63-1")
     if type(sizes) is not tuple or not (change is None) <= len(sizes) <= FRAMES_MAX:
         bad("a request's frames", sizes, f"1 to {FRAMES_MAX}, or a change of members (V12)")
     if sizes:

@@ -23,6 +23,7 @@ from replicas.parts import (
     binary,
     each,
     flag,
+    integers,
     member_id,
     number,
     numbers,
@@ -47,7 +48,7 @@ from replicas.payloads import (
     pack_requests,
 )
 from ringcast.errors import UnsupportedVersion, WrongCluster
-from ringcast.strict import U64_MAX, Plain, bad, dumps, loads
+from ringcast.strict import U63_MAX, U64_MAX, Plain, bad, dumps, loads
 from sequencer import messages as m
 from sequencer.output import Received
 from sequencer.types import Incarnation, ViewNumber
@@ -157,24 +158,16 @@ def _sequences(value: Any) -> tuple[Any, ...]:
 
 
 def _read_status(value: Any) -> m.Status:
-    view_counter, view_proposer, counter, proposer, stored, commit, hop, lsn, heard, flags = array(
-        "a status", value, 10
-    )
-    numbers("a status", (stored, commit, lsn, flags), 4)
-    if flags > 7:
-        bad("a status's flags", flags, "0..7")
-    return m.Status(
-        view=read_number((view_counter, view_proposer)),
-        runs=bool(flags & 1),
-        promised=read_number((counter, proposer)),
-        stored=stored,
-        commit=commit,
-        accepted_hop=number("the accepted hop", hop, -1),
-        newest_lsn=lsn,
-        heard=_bits("heard", heard),
-        wiped=bool(flags & 2),
-        leaving=bool(flags & 4),
-    )
+    integers("a status", value, 10, -1, U64_MAX)
+    view_counter, view_proposer, counter, proposer, stored, commit, hop, lsn, heard, flags = value
+    if min(view_counter, view_proposer, counter, proposer, stored, commit, lsn, heard, flags) < 0:
+        bad("a status", value, "no negative number but the hop")
+    if max(view_counter, counter, stored, commit, hop, lsn) > U63_MAX:
+        bad("a status", value, "integers up to 2^63-1")
+    if flags > 7 or heard >= _BITS_MAX or max(view_proposer, proposer) > MEMBER_ID_MAX:
+        bad("a status", value, f"flags in 0..7, member ids in 0..{MEMBER_ID_MAX}")
+    view, promised = ViewNumber(view_counter, view_proposer), ViewNumber(counter, proposer)
+    return m.Status(view, bool(flags & 1), promised, stored, commit, hop, lsn, heard, bool(flags & 2), bool(flags & 4))
 
 
 def _read_broadcast(fields: tuple[Any, ...], frames: PayloadReader) -> m.Broadcast:
@@ -419,14 +412,15 @@ class PeerCodec:
         version, cluster, ring, sender, counter, nonce, type_number = fields[:7]
         if version != VERSION or type(version) is not int:
             raise UnsupportedVersion(version=repr(version)[:20], supported=VERSION)
-        number("the cluster id", cluster, 0, U64_MAX)
-        if ring != self._ring or type(ring) is not int:
-            raise WrongCluster(cluster=cluster, expected=cluster, ring=repr(ring)[:20], expected_ring=self._ring)
-        member_id(sender)
+        integers("the envelope", fields[1:7], 6, 0, U64_MAX)
+        if ring != self._ring:
+            raise WrongCluster(cluster=cluster, expected=cluster, ring=ring, expected_ring=self._ring)
+        if not 1 <= sender <= MEMBER_ID_MAX or counter > U63_MAX:
+            bad("the envelope", (sender, counter), f"a member id in 1..{MEMBER_ID_MAX}, a counter in 0..2^63-1")
         if sender == self._member:
             return None
-        incarnation = read_incarnation((counter, nonce))
-        known = _KINDS.get(type_number) if type(type_number) is int else None
+        incarnation = Incarnation(counter, nonce)
+        known = _KINDS.get(type_number)
         if known is None:
             bad("the frame type", type_number, f"1..{len(_KINDS)}")
         reader = PayloadReader(frames, wants_published=self._wants_requests())

@@ -44,6 +44,7 @@ class GroupConfig:
     retention_grace_ms: int = 3_600_000
     uncommitted_slots_max: int = 256
     uncommitted_bytes_max: int = 64 << 20
+    slot_fill_bytes: int = 512 << 10
     slot_requests_max: int = 256
     slot_bytes_max: int = 2 << 20
     request_bytes_max: int = 16 << 20

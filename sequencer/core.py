@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from random import Random
 
 FOREVER_US = 1 << 62
+#: Health is looked at so often, and at once when anything changed that it depends on: it changes slower than the log.
+REVIEW_INTERVAL_US = 5_000
 ANY_CLUSTER = (m.Join, m.Prepare, m.Promise, m.Refused)  # frames with cluster id 0: blank members only (V0)
+ORDERING_EVENTS = (o.Received, o.Submitted, o.Persisted)  # say themselves when there is something to review
+ORDERING_MESSAGES = (m.Broadcast, m.Token)  # the others change more than the log
 MEMBERS_ONLY = (m.Broadcast, m.Token, m.Nack, m.Retransmit, m.Read, m.ReadOk, m.Leave)  # not from outsiders (V12)
 
 
@@ -132,19 +136,24 @@ class Core(Reads):
         self.now_us = max(self.now_us, now_us)
         self.wall_us = wall_us
         for event in events:
-            self._on_event[type(event)](event)
+            kind = type(event)
+            self._on_event[kind](event)
+            if kind not in ORDERING_EVENTS:
+                self.review_due = True
         self.run_timers()
         if self.started and not self.disk_full:
             self.advance_commit()
             self.use_token()
             self.look_for_gaps()
-            self.review()
-            self.consider_joiners()
-            self.consider_change()
-            self.consider_left()
+            if self.review_due or self.now_us - self.reviewed_us >= REVIEW_INTERVAL_US:
+                self.review_due, self.reviewed_us = False, self.now_us
+                self.review()
+                self.consider_joiners()
+                self.consider_change()
+                self.consider_left()
             self.start_reads()
-        self.close_ticket()
-        self.advance_commit()
+        if self.close_ticket():
+            self.advance_commit()
         if self.started:
             self.flush_broadcast(self.accepted_hop)
         else:  # D3: nothing leaves under an incarnation that is not durable, also not what earlier tickets made due
@@ -158,10 +167,8 @@ class Core(Reads):
 
     def run_timers(self) -> None:
         """Each timer that is due, in the order of their deadlines."""
-        while self.timers:
+        while self.timers and min(self.timers.values()) <= self.now_us:
             name = min(self.timers, key=self.timers.__getitem__)
-            if self.timers[name] > self.now_us:
-                return
             del self.timers[name]
             if self.disk_full and name not in ("heartbeat", "leave"):
                 self.set_timer(name, self.config.heartbeat_interval_ms)  # D5: put off until there is space
@@ -185,10 +192,13 @@ class Core(Reads):
                 self.on_join(event.sender, message, event.cluster, event.incarnation)
             return
         if event.incarnation != peer.incarnation:
+            self.review_due = True
             peer.status = None  # of another run; one that lost its disk is heard as a blank one before it says more
             if event.cluster:
                 peer.incarnation, peer.join = event.incarnation, None
                 self.learn_incarnation(event.sender, event.incarnation)
+        if not self.is_heard(event.sender):
+            self.review_due = True
         peer.heard_us = self.now_us
         self.sent_in, self.sent_cluster = event.incarnation, event.cluster
         if self.disk_full and not isinstance(message, m.Broadcast | m.Joined | m.NewView):
@@ -199,6 +209,10 @@ class Core(Reads):
                 return
         if self.is_outsider(event):
             return
+        if isinstance(message, ORDERING_MESSAGES) and not self.blank:
+            self._on_message[type(message)](event.sender, message)
+            return
+        self.review_due = True
         if isinstance(message, m.Join):
             self.on_join(event.sender, message, event.cluster, event.incarnation)
         elif isinstance(message, m.Joined):
@@ -222,7 +236,7 @@ class Core(Reads):
 
         A genesis is of those that one file names.
         """
-        if event.sender in self.everyone:
+        if event.sender in self.members or event.sender in self.everyone:  # the first is the usual case, and cheap
             return False
         return event.cluster == 0 if self.blank else isinstance(event.message, MEMBERS_ONLY)
 

@@ -89,11 +89,13 @@ class Membership(Damage):
 
     def is_older(self, sender: int, cluster: int, incarnation: Incarnation) -> bool:
         """A frame of our cluster from a run that is over, or from a disk that went back in time (V0)."""
+        if cluster == 0:
+            return False
         known = self.stable.known.get(sender)
-        return cluster != 0 and any(
-            newest is not None and newest != incarnation and newest.counter >= incarnation.counter
-            for newest in (self.peer(sender).incarnation, known.incarnation if known else None)
-        )
+        for newest in (self.peer(sender).incarnation, known.incarnation if known else None):
+            if newest is not None and newest != incarnation and newest.counter >= incarnation.counter:
+                return True
+        return False
 
     def on_joined(self, sender: int, message: Joined, cluster: int) -> None:
         """The ring's answer: who we are to it, and a view to install as a learner."""

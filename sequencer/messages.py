@@ -39,6 +39,11 @@ class Status(NamedTuple):
     wiped: bool
     leaving: bool
 
+    @property
+    def health(self) -> tuple[object, ...]:
+        """What is not about the log: while it stays the same, nobody needs to look at this member again (V1, V9)."""
+        return (*self[:3], *self[7:])
+
 
 class Broadcast(NamedTuple):
     """REQUEST, SEQUENCE, ACK and HEARTBEAT in one PUB frame (A7, "ACK rides on any PUB frame")."""

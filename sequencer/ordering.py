@@ -7,7 +7,7 @@ from sequencer.config import MS
 from sequencer.configuration import takes_effect
 from sequencer.messages import Broadcast, Status, Token
 from sequencer.output import AppendRecord
-from sequencer.quorum import quorum_end
+from sequencer.quorum import majority, quorum_end
 from sequencer.state import Member
 from sequencer.types import Entry, MembersChange, Request, Sequence, SlotRecord, View
 
@@ -104,7 +104,9 @@ class Ordering(Member):
     def take_status(self, sender: int, status: Status) -> None:
         """Count an ACK, believe a commit, see a token arrive."""
         peer = self.peer(sender)
-        peer.status = status
+        before, peer.status = peer.status, status
+        if before is None or before.health != status.health:
+            self.review_due = True
         if status.newest_lsn:
             self.buffer.told_newest(sender, self.sent_in, status.newest_lsn)
         view = self.installed
@@ -136,8 +138,9 @@ class Ordering(Member):
         view = self.installed
         if view is not None and self.takes_part:
             self.acked[self.me] = self.acknowledged()
-            end = quorum_end(self.acked, self.members, self.rules.commit_quorum(self.members, view.ring))
-            self.commit = max(self.commit, min(end, self.counted_end))
+            if self.commit < self.counted_end:
+                end = quorum_end(self.acked, self.members, self.rules.commit_quorum(self.members, view.ring))
+                self.commit = max(self.commit, min(end, self.counted_end))
         self.deliver()
 
     def deliver(self) -> None:
@@ -153,6 +156,7 @@ class Ordering(Member):
             self.delivered += 1
             if (configuration := self.window.changed_at(record.slot)) is not None:
                 self.out.configuration = configuration
+                self.review_due = True  # V12: it wants a view
                 self.tell("change_committed", members=configuration.members, slot=record.slot)
         if len(self.own) < was_waiting:
             self.hasten_timer("status", self.config.commit_delay_ms)  # it was told first, so it tells the others
@@ -257,8 +261,18 @@ class Ordering(Member):
             and self.rules.may_sequence(token.slot, self.window.end)
             and self.window.end - self.commit < self.config.uncommitted_slots_max
             and self.uncommitted_bytes() < self.config.uncommitted_bytes_max
+            and self.is_time_for_a_slot()
             and not self.disk_full
         )
+
+    def is_time_for_a_slot(self) -> bool:
+        """A3: a slot costs the same with one request or with many, so they gather while the one before is written."""
+        if self.window.end == self.counted_end:
+            return True
+        if self.buffer.size >= min(self.config.slot_fill_bytes, self.config.slot_bytes_max):
+            return True
+        # Nobody waits for one slow disk.
+        return quorum_end(self.acked, self.members, majority(self.members)) >= self.window.end
 
     def uncommitted_bytes(self) -> int:
         """Payload bytes in slots beyond the commit point; not looked up while few slots can't reach the limit."""
@@ -269,8 +283,10 @@ class Ordering(Member):
 
     def use_token(self) -> None:
         """A3, A4: order all that is eligible and pass the token on; with nothing eligible it parks here."""
+        if self.token is None:
+            return
         view = self.installed
-        if view is None or self.token is None or not self.may_order_now(view):
+        if view is None or not self.may_order_now(view):
             return
         runs = self.buffer.eligible(
             self.window.senders, self.config.slot_requests_max, self.config.slot_bytes_max, self.change_waits

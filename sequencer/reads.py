@@ -32,6 +32,8 @@ class Reads(ChangeOfMembers):
 
     def start_reads(self) -> None:
         """At the end of a step: one round for all new readers, while a view is installed here."""
+        if not self.readers and not self.rounds:
+            return
         view = self.installed
         if view is None or not self.takes_part:
             return

@@ -56,6 +56,11 @@ class RequestBuffer:
         self._per_sender_bytes_max = per_sender_bytes_max
         self._senders: dict[int, _Sender] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes of all unordered requests."""
+        return sum(known.size for known in self._senders.values())
+
     def _sender(self, sender: int, incarnation: Incarnation) -> _Sender | None:
         known = self._senders.get(sender)
         if known is None or known.incarnation < incarnation:

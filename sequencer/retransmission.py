@@ -17,7 +17,7 @@ class Retransmission(Ordering):
 
     def look_for_gaps(self) -> None:
         """After each step: a short delay before the first NACK, since most gaps are only reordering."""
-        if self.installed is None:
+        if "nack" in self.timers or self.installed is None:
             return
         if self.window.end < self.known_end or any(True for _ in self.buffer.gaps(self.window.senders, 1)):
             self.arm_timer("nack", self.config.nack_delay_ms)
@@ -130,8 +130,8 @@ class Retransmission(Ordering):
     def quiet_since_us(self) -> int:
         """V1: since when an own request is not sequenced or an ordered slot is not stored; now if neither."""
         waiting = self.window.end < self.known_end or self.own.newest_lsn > self.own_last_ordered()
-        throttled = self.window.end - self.commit >= self.config.uncommitted_slots_max  # A9: the disks are slow
-        if throttled or not waiting:
+        writing = self.window.end > self.commit  # A3, A9: the disks are slow
+        if writing or not waiting:
             self.progress_us = self.now_us
         return self.progress_us
 

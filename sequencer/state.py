@@ -98,6 +98,7 @@ class Member:
             recovered.senders,
             recovered.configuration,
         )
+        self.me = self.stable.member
         self.delivered = recovered.applied  # every slot below is handed to the state machines
         self.commit = max(recovered.commit, recovered.applied)  # delivered <= commit <= stored <= window.end
         self.stored = recovered.end  # every slot below is durable here
@@ -129,14 +130,11 @@ class Member:
         self.status_due = False  # a Status must leave with this step
         self.ack_due = False  # who waits for this member's ACK must get it with this step
         self.known_unsaved = False  # `known` was raised since the stable state was last written
+        self.review_due = True  # something changed that health depends on
+        self.reviewed_us = NEVER
         self.timers: dict[str, int] = {}
 
     # ------------------------------------------------------------------ who and what
-
-    @property
-    def me(self) -> int:
-        """This member's id."""
-        return self.stable.member
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -307,18 +305,30 @@ class Member:
         """Run `effect` in the step that learns that everything persisted so far is durable (D4)."""
         self._effects.append(effect)
 
-    def close_ticket(self) -> None:
-        """End of a step: number its operations, remember which end they make durable and what waits for them."""
+    def close_ticket(self) -> bool:
+        """End of a step: number its operations, remember which end they make durable and what waits for them.
+
+        Returns whether there were any: then the commit point may have moved.
+        """
+        persists, waited = self.out.persists, bool(self._effects)
         while self._effects and not self.out.persists and self._durable_ticket == self._ticket:
-            effects, self._effects = self._effects, []
-            for effect in effects:
-                effect()
-        if self.out.persists:
+            self.run_effects(*self._drop_effects())
+        if persists:
             self._ticket += 1
             self.out.ticket = self._ticket
-        if self.out.persists or self._effects:
-            self._waiting.append(_Waiting(self._ticket, self.window.end, tuple(self._effects)))
-            self._effects.clear()
+        if persists or self._effects:
+            self._waiting.append(_Waiting(self._ticket, self.window.end, self._drop_effects()))
+        return waited or bool(persists)
+
+    def _drop_effects(self) -> tuple[Callable[[], None], ...]:
+        effects, self._effects = self._effects, []
+        return tuple(effects)
+
+    def run_effects(self, *effects: Callable[[], None]) -> None:
+        """What waited for the disk."""
+        for effect in effects:
+            effect()
+            self.review_due = True
 
     def take_persisted(self, ticket: int) -> None:
         """Everything up to `ticket` is durable: `stored` moves (also back, after a cut), effects run in order."""
@@ -328,8 +338,7 @@ class Member:
             if self.stored != waiting.end:
                 self.stored = waiting.end
                 self.ack_due = True
-            for effect in waiting.effects:
-                effect()
+            self.run_effects(*waiting.effects)
 
     def set_timer(self, name: str, delay_ms: float) -> None:
         """(Re-)arm a timer; its handler is `on_<name>_timer`."""

@@ -71,12 +71,14 @@ class LogWindow:
     def records(self, first: int, end: int, bytes_max: int | None = None) -> tuple[SlotRecord, ...]:
         """Records [first, end) cut to the window; with `bytes_max` at least one and no more than fit."""
         first, end = max(first, self.base), min(end, self.end)
+        if bytes_max is None:
+            return tuple([self._records[slot - self.base] for slot in range(first, end)])
         taken: list[SlotRecord] = []
         total = 0
         for slot in range(first, end):
             record = self._records[slot - self.base]
             total += record.size
-            if taken and bytes_max is not None and total > bytes_max:
+            if taken and total > bytes_max:
                 break
             taken.append(record)
         return tuple(taken)

@@ -102,7 +102,7 @@ def _header(**changes: Any) -> bytes:
         ({"version": True}, UnsupportedVersion),
         ({"version": None}, UnsupportedVersion),
         ({"ring": 1}, WrongCluster),
-        ({"ring": False}, WrongCluster),
+        ({"ring": False}, BadFrame),
         ({"cluster": -1}, BadFrame),
         ({"sender": 0}, BadFrame),
         ({"sender": 64}, BadFrame),

@@ -115,6 +115,18 @@ class OneAtATime(OtherBuffer):
     buffer_type = _OneAtATimeBuffer
 
 
+@gets_wrong("A3 a slot for each request")
+class NeverGathers(Core):
+    def is_time_for_a_slot(self) -> bool:
+        return True
+
+
+@gets_wrong("A3 waits for its own disk alone")
+class WaitsForItsDisk(Core):
+    def is_time_for_a_slot(self) -> bool:
+        return self.window.end == self.counted_end
+
+
 @gets_wrong("A4 keeps the token")
 class KeepsToken(Core):
     def pass_token(self, view: View) -> None:

@@ -157,6 +157,7 @@ def test_a_slot_is_limited(trial: Trial) -> None:
     with trial.decides():
         ordered = []
         for hop in (1, 4, 7):
+            member.settle()
             out = member.hear(1, token(member.number, hop, member.running.window.end))
             made = [sequence for sent in matching(out.sends, Broadcast) for sequence in sent.sequences]
             ordered.append([entry[2:4] for sequence in made for entry in sequence.entries])

@@ -1,16 +1,23 @@
 """A3, A4 and A7: what the holder does in its visit, and how the right moves on."""
 
 from sequencer.messages import Broadcast, Retransmit, Token
+from sequencer.output import Send
 from sequencer.types import GENESIS_CHAIN
 from tests.rules.trial import Trial, rule
-from tests.sequencer.builders import published, record, request, token
+from tests.sequencer.builders import ack, published, record, request, token
 from tests.sequencer.harness import matching, one
+
+
+def ordered(sends: list[Send]) -> list[tuple[int, int, int]]:
+    """(slot, first lsn, last lsn) of all that these frames sequence of one sender's requests."""
+    made = [sequence for sent in matching(sends, Broadcast) for sequence in sent.sequences]
+    return [(sequence.slot, *entry[2:4]) for sequence in made for entry in sequence.entries]
 
 
 @rule("A3 sequences without the prefix")
 def test_the_holder_has_every_slot_below_its_own(trial: Trial) -> None:
     """A3: Before it sends SEQUENCE for slot k of view v the holder has (1) every SEQUENCE below k"""
-    member = trial.running(2)
+    member = trial.running(2, slot_fill_bytes=1)
     below = record(0, GENESIS_CHAIN, [request(1, 1)], member.number)
     member.hear(1, token(member.number, 1, 1))
     with trial.decides():
@@ -48,6 +55,23 @@ def test_one_visit_orders_all_eligible_requests(trial: Trial) -> None:
         ]
 
 
+@rule("A3 a slot for each request", "A3 waits for its own disk alone")
+def test_small_requests_gather_while_the_slot_before_is_written(trial: Trial) -> None:
+    """A3: less than `slot_fill_bytes` of requests gather for the next one."""
+    written, stored, full = (trial.running(1, slot_fill_bytes=100) for _ in range(3))
+    for member in (written, stored, full):
+        member.submit(b"one")
+        member.hear(3, token(member.number, 3, 1))
+    with trial.decides():
+        for member in (written, stored, full):
+            for _ in range(2):
+                assert not ordered(member.submit(b"small").sends)
+        assert not ordered(stored.hear(2, ack(stored.number, 1)).sends)
+        for sends in (written.settle(), stored.hear(3, ack(stored.number, 1)).sends):
+            assert ordered(sends) == [(1, 2, 3)]
+        assert ordered(full.submit(bytes(100)).sends) == [(1, 2, 4)]
+
+
 @rule("A4 keeps the token")
 def test_the_token_goes_on_right_after_the_sequence(trial: Trial) -> None:
     """A4: Right after its SEQUENCE the holder sends TOKEN (hop+1, slot k+1) to the next ring member."""
@@ -79,7 +103,7 @@ def test_with_nothing_eligible_the_token_parks(trial: Trial) -> None:
 @rule("A7 the token brings no entries", "A7 the token carries no entries")
 def test_a_successor_never_waits_for_what_the_token_told_it(trial: Trial) -> None:
     """A7: so that a successor never waits for a PUB frame it has already been told about"""
-    holder, successor = trial.running(1), trial.running(2)
+    holder, successor = trial.running(1), trial.running(2, slot_fill_bytes=1)
     out = holder.submit(b"mine")
     requests = one(out.sends, Broadcast).requests
     successor.hear(1, Retransmit(successor.number, requests, ()))  # the request came, the SEQUENCE did not

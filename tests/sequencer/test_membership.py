@@ -149,7 +149,7 @@ def test_a_joiner_of_no_cluster_is_answered_but_not_let_in() -> None:
 
 def test_a_joiner_that_is_behind_or_leaves_is_not_let_in() -> None:
     """V9 (c)."""
-    member = running(1, ring=(1, 2), catch_up_limit_slots=1)
+    member = running(1, ring=(1, 2), catch_up_limit_slots=1, slot_fill_bytes=1)
     for payload in (b"1", b"2", b"3"):
         member.submit(payload)
         member.hear(2, token(member.number, 2 * member.running.window.end, member.running.window.end))
