@@ -18,7 +18,7 @@ import zmq
 from bench.errors import ProcessFailed
 from bench.measure import percentile
 from bench.systems.nats import HOST
-from replicas.addresses import free_ports
+from replicas.bus.addresses import free_ports
 
 RECORD_BYTES = 100
 #: Both queues are unbounded, so nothing is dropped: a PUB waits for nobody.

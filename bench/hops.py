@@ -17,8 +17,8 @@ from bench.errors import NotMeasurable
 from bench.options import Options
 from bench.systems.ringcast import Ringcast
 from bench.traced_replica import ASKED, DELIVERED, ORDERED, REQUEST, SLOT, TAKEN, WRITES, WRITTEN
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import LocalReplica
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import LocalReplica
 
 Marks = Mapping[str, Sequence[int]]
 

@@ -12,8 +12,8 @@ from typing import Any
 from bench.market_load import FUNCTIONS, HASHED, READS, Samples, Worker, hashes, mean_hash_s
 from bench.measure import CpuMeter, percentiles_ms
 from bench.results import machine
-from replicas.local_market import LocalMarket
-from replicas.market_audit import audit
+from replicas.local.market import LocalMarket
+from replicas.market.audit import audit
 
 FORMAT = 1
 CLIENTS = (1, 10, 100)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import ProcessFailed
-from replicas.processes import is_running, send_signal, start_time
+from replicas.local.processes import is_running, send_signal, start_time
 
 READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replicas import bus
-from replicas.config import load
-from replicas.disk import Disk
-from replicas.shell import Shell
+from replicas.bus import replica as bus
+from replicas.bus.config import load
+from replicas.bus.disk import Disk
+from replicas.bus.shell import Shell
 
 TAKEN, ASKED, REQUEST, ORDERED, SLOT, WRITES, WRITTEN, DELIVERED = (
     "taken",  # a client's batch is the core's (A1)

@@ -1,4 +1,4 @@
-"""`ringcast backup` and `restore`: one replica of the bus, as a file (replicas/backup.py)."""
+"""`ringcast backup` and `restore`: one replica of the bus, as a file (replicas/bus/backup.py)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +8,9 @@ import typer
 from cli import render
 from cli.common import JsonOption, reported
 from cli.serve import ConfigOption, FolderOption, MemberOption
-from replicas import backup as files
-from replicas.config import BusConfig, load
-from replicas.local_files import LocalClusterError
+from replicas.bus import backup as files
+from replicas.bus.config import BusConfig, load
+from replicas.local.files import LocalClusterError
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 

@@ -1,4 +1,4 @@
-"""`ringcast up` and `down`: a cluster of child processes on this machine (replicas/local_cluster.py)."""
+"""`ringcast up` and `down`: a cluster of child processes on this machine (replicas/local/cluster.py)."""
 
 import signal
 import time
@@ -13,9 +13,9 @@ import typer
 
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
-from replicas.local_cluster import FILE_NAME, KEYS_NAME, LocalCluster, MemoryLost
-from replicas.local_files import BUS, BUYERS, INTERFACES, PRODUCTS, SELLERS, LocalClusterError, Role
-from replicas.local_market import create_interfaces
+from replicas.local.cluster import FILE_NAME, KEYS_NAME, LocalCluster, MemoryLost
+from replicas.local.files import BUS, BUYERS, INTERFACES, PRODUCTS, SELLERS, LocalClusterError, Role
+from replicas.local.market import create_interfaces
 from replicas.raft.errors import RaftosMissing
 
 _WATCH_S = 0.5

@@ -18,7 +18,7 @@ import typer
 import ringcast
 from cli import render
 from replicas.keys import KeysError
-from replicas.local_files import LocalClusterError
+from replicas.local.files import LocalClusterError
 from replicas.settings import ConfigError
 from store.errors import BackupDamaged, ForeignBackup, StoreError
 

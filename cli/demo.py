@@ -38,8 +38,8 @@ def demo(
     Exit code 0 only if every replica delivered the same order, nothing acknowledged was lost or delivered twice, and
     histories and stock agree.
     """
-    from replicas.demo import DemoError, DemoResult, read_lines, run_demo
-    from replicas.demo_market import MarketResult, run_demo_market
+    from replicas.demo.market import MarketResult, run_demo_market
+    from replicas.demo.run import DemoError, DemoResult, read_lines, run_demo
 
     view = DemoView(silent=json)
     sells = market and find_spec("raftos") is not None

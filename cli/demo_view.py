@@ -13,8 +13,8 @@ from rich.text import Text
 from cli import render
 
 if TYPE_CHECKING:
-    from replicas.demo import DemoResult, Progress
-    from replicas.demo_market import MarketResult
+    from replicas.demo.market import MarketResult
+    from replicas.demo.run import DemoResult, Progress
 
 REFRESH_HZ = 8
 

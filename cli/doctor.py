@@ -11,11 +11,11 @@ import ringcast
 from cli import render
 from cli.common import NO, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from cli.serve import ConfigOption, FolderOption, MemberOption
+from replicas.bus.overview import Overview
 from replicas.clocks import wall_us
 from replicas.doctor import Finding, compare, examine, examine_all, machine, worst
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import BUS, BUYERS, PRODUCTS, SELLERS, LocalClusterError
-from replicas.overview import Overview
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import BUS, BUYERS, PRODUCTS, SELLERS, LocalClusterError
 from replicas.role_configs import LOADERS
 
 _MARKS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}

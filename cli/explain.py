@@ -8,8 +8,8 @@ import typer
 
 from cli import render
 from cli.common import NO, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.explanation import Copy, Explanation
-from replicas.explanation import explain as look
+from replicas.bus.explanation import Copy, Explanation
+from replicas.bus.explanation import explain as look
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from cli import render
 from cli.common import JsonOption, reported
 from replicas.keys import ADMIN_FILE, KeyFolder, KeysError, Rights
-from replicas.local_files import BUS, PRODUCTS
+from replicas.local.files import BUS, PRODUCTS
 
 DEFAULT_KEYS = Path("ringcast-keys")
 

@@ -193,7 +193,7 @@ def seed(
     json: JsonOption = False,
 ) -> None:
     """Make accounts (seller-000 ..., buyer-000 ..., all with the password 'correct horse'), items and purchases."""
-    from replicas.market_seed import seed as work
+    from replicas.market.seed import seed as work
 
     where = cluster_of(cluster)
     found = run(work(where, sellers=sellers, items=items, buyers=buyers, number=number, told=render.note))
@@ -223,7 +223,7 @@ def audit(
 
     Exit code 1 if they do not.
     """
-    from replicas.market_audit import audit as work
+    from replicas.market.audit import audit as work
 
     found = run(work(cluster_of(cluster), settle_s=settle))
     if json:

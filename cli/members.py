@@ -9,9 +9,9 @@ import typer
 import ringcast
 from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.local_cluster import FILE_NAME, LocalCluster
-from replicas.local_files import BUS, LocalClusterError, Role
-from replicas.members import CHANGE, LIST
+from replicas.bus.members import CHANGE, LIST
+from replicas.local.cluster import FILE_NAME, LocalCluster
+from replicas.local.files import BUS, LocalClusterError, Role
 
 POLL_S = 0.1
 #: What may pass by itself within moments: a process that starts, a replica that is not heard.

@@ -261,7 +261,7 @@ def sample(
     kind: FormatOption = None,
 ) -> None:
     """Write made-up items to FILE (stdout), to try `import` with."""
-    from replicas.products_samples import sample_products
+    from replicas.products.samples import sample_products
 
     with _opened(file, "w") as target:
         RowWriter(target, kind or format_of(file)).write(sample_products(count, seed))

@@ -21,9 +21,9 @@ from cli.common import (
 )
 from cli.members import local_cluster
 from cli.products import products_app
-from replicas import products_config
-from replicas.local_files import PRODUCTS, LocalClusterError
-from replicas.products_overview import look
+from replicas.local.files import PRODUCTS, LocalClusterError
+from replicas.products import config as products_config
+from replicas.products.overview import look
 from ringcast.products_admin import MakeSnapshot, Transfer
 
 POLL_S = 0.1
@@ -176,7 +176,7 @@ def backup(
     if file.exists() and not force:
         raise typer.BadParameter(f"{file} is there: name another file, or say --force", param_hint="FILE")
 
-    from replicas.products_backup import back_up
+    from replicas.products.backup import back_up
 
     async def copy() -> dict[str, Any]:
         async with ringcast.products(cluster_of(cluster), timeout=timeout) as store:
@@ -212,7 +212,7 @@ def restore(
     single lost replica needs no restore: start it with an empty folder.
     Exit codes: 4 the file is damaged, or of another cluster; 7 a replica runs.
     """
-    from replicas.products_restore import restore_local, restore_one  # LMDB, which no other command needs
+    from replicas.products.restore import restore_local, restore_one  # LMDB, which no other command needs
 
     try:
         if config is not None:

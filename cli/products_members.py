@@ -11,9 +11,9 @@ from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from cli.members import POLL_S, MemberArgument, local_cluster, take_away
 from cli.products import products_app
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import PRODUCTS, LocalClusterError, peer_entry
-from replicas.products_config import MemberAddress
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import PRODUCTS, LocalClusterError, peer_entry
+from replicas.products.config import MemberAddress
 from ringcast.products_admin import AddMember, RemoveMember
 
 members_app = typer.Typer(help="List, add and remove the product store's replicas.", no_args_is_help=True)

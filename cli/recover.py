@@ -8,7 +8,7 @@ import typer
 import ringcast
 from cli import render
 from cli.common import NO, UNAVAILABLE, USAGE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.accepted_loss import QUERY
+from replicas.bus.accepted_loss import QUERY
 
 ASK_AGAIN_S = 2.0
 POLL_S = 0.05

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.common import reported
-from replicas.config import load
+from replicas.bus.config import load
 from replicas.settings import ConfigError
 
 ConfigOption = Annotated[
@@ -39,16 +39,16 @@ def bus(
 ) -> None:
     """Run one replica of the bus until SIGTERM.
 
-    Every key comes from the file, RINGCAST_* variables or a flag (replicas/config.py lists them). SIGTERM leaves the
-    ring and drains the clients. Exit codes: 0 stopped in order; 2 wrong configuration; 3 the replica stopped itself to
-    keep the order; 4 the disk failed; 5 the data folder is in use or another member's; 6 an address cannot be bound
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/bus/config.py lists them). SIGTERM leaves
+    the ring and drains the clients. Exit codes: 0 stopped in order; 2 wrong configuration; 3 the replica stopped itself
+    to keep the order; 4 the disk failed; 5 the data folder is in use or another member's; 6 an address cannot be bound
     (the log says which key, which address, and who has it); 7 it was removed from the cluster.
 
     A replica that is to be added to a running cluster is started in the same way, with [peers] that name today's
     members and itself: it waits for `ringcast members add`. Who is a member stands in the log from then on.
     """
     loaded = load(config, {"id": member, "data": data, "log_level": log_level})
-    from replicas.bus import run
+    from replicas.bus.replica import run
 
     raise typer.Exit(run(loaded.config))
 
@@ -63,18 +63,18 @@ def products(
 ) -> None:
     """Run one replica of the product store until SIGTERM.
 
-    Every key comes from the file, RINGCAST_* variables or a flag (replicas/products_config.py lists them). It needs
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/products/config.py lists them). It needs
     raftos. SIGTERM hands the leadership over and drains the clients. Exit codes: 0 stopped in order; 2 wrong
     configuration, or raftos is missing; 3 the replica stopped itself, an invariant is broken; 4 the disk failed; 5 the
     data folder is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster.
     """
-    from replicas import products_config
+    from replicas.products import config as products_config
 
     loaded = products_config.load(config, {"id": member, "data": data, "log_level": log_level})
     from replicas.raft.errors import RaftosMissing
 
     try:
-        from replicas.products import run
+        from replicas.products.replica import run
     except RaftosMissing as error:
         raise ConfigError(str(error)) from None
     raise typer.Exit(run(loaded.config))
@@ -89,7 +89,7 @@ def sellers(
 ) -> None:
     """Run one interface replica for sellers until SIGTERM.
 
-    Every key comes from the file, RINGCAST_* variables or a flag (replicas/market_config.py lists them). It keeps
+    Every key comes from the file, RINGCAST_* variables or a flag (replicas/market/config.py lists them). It keeps
     nothing: customers live on the bus, items in the product store, and it waits until it reaches both. SIGTERM sends
     the clients on and finishes what is under way. Exit codes: 0 stopped in order; 2 wrong configuration; 6 an address
     cannot be bound.
@@ -112,8 +112,8 @@ def buyers(
 
 
 def _interface(party: str, config: Path | None, member: int | None, log_level: str | None) -> None:
-    from replicas import market_config
-    from replicas.market import run
+    from replicas.market import config as market_config
+    from replicas.market.replica import run
     from ringcast.market_types import Party
 
     loaded = market_config.load(config, {"id": member, "log_level": log_level})

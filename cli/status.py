@@ -8,8 +8,8 @@ from rich.live import Live
 
 from cli import render
 from cli.common import NO, OK, UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.overview import Overview
-from replicas.verification import verify as compare
+from replicas.bus.overview import Overview
+from replicas.bus.verification import verify as compare
 
 WATCH_INTERVAL_S = 0.25
 

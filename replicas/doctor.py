@@ -21,7 +21,7 @@ import zmq
 
 from broker.keyring import FILE_NAME, read_keyring
 from broker.security import read_secrets
-from replicas.addresses import blame
+from replicas.bus.addresses import blame
 from replicas.hosting import check_libzmq
 from replicas.settings import ConfigError, ReplicaConfig
 from replicas.versions import VERSION, libraries

@@ -25,7 +25,7 @@ import zmq
 from broker.security import Security
 from broker.sockets import AddressRefused
 from replicas import logs
-from replicas.addresses import blame, keys_of
+from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
 from replicas.settings import Config, ConfigError
 from ringcast.errors import KeysUnusable

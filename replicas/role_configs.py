@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from replicas import config, market_config, products_config
-from replicas.local_files import BUS, BUYERS, PRODUCTS, SELLERS
+from replicas.bus import config
+from replicas.local.files import BUS, BUYERS, PRODUCTS, SELLERS
+from replicas.market import config as market_config
+from replicas.products import config as products_config
 from replicas.settings import Loaded
 
 Load: TypeAlias = Callable[[Path | None, Mapping[str, Any] | None], Loaded[Any]]

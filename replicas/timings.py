@@ -8,8 +8,8 @@ machines it is as true as their clocks. *Rotation*: between two of this member's
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from replicas.bus.traces import Traces
 from replicas.metrics import Histogram
-from replicas.traces import Traces
 from sequencer.messages import Broadcast, Message, Token
 from sequencer.output import AppendRecord, CutLog, Persist, ResetDisk, UseSnapshot
 from sequencer.types import SlotRecord, ViewNumber

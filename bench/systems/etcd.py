@@ -9,7 +9,7 @@ from bench.errors import ProcessFailed
 from bench.processes import Servers
 from bench.systems import BATCHED, ONE, PIPELINED, TASKS
 from bench.systems.nats import HOST, program
-from replicas.addresses import free_ports
+from replicas.bus.addresses import free_ports
 
 PROGRAM = "etcd"
 #: The default of 2 GiB could end a long run; nothing else is changed.

@@ -12,7 +12,7 @@ from typing import Any
 from bench.errors import ProcessFailed
 from bench.processes import Servers
 from bench.systems import BATCHED, ONE, PIPELINED, TASKS
-from replicas.addresses import free_ports
+from replicas.bus.addresses import free_ports
 
 HOST = "127.0.0.1"
 STREAM = "BENCH"

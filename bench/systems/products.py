@@ -9,8 +9,8 @@ import ringcast
 import ringcast.sync
 from bench.errors import ProcessFailed
 from bench.systems import BATCHED, LOCAL, LOCAL_ONE, ONE, PIPELINED, READ, READ_ONE, TASKS
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import PRODUCTS, LocalClusterError
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import PRODUCTS, LocalClusterError
 
 _STATUS_TIMEOUT_S = 1.0
 READY_TIMEOUT_S = 60.0

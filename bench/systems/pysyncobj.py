@@ -11,7 +11,7 @@ from bench.errors import NotMeasurable, ProcessFailed
 from bench.processes import Servers
 from bench.systems import BATCHING, EAGER, ONE, PIPELINED, TASKS
 from bench.systems.nats import HOST
-from replicas.addresses import free_ports
+from replicas.bus.addresses import free_ports
 
 QUORUM_WITHOUT_ONE = 3
 _STATUS_TIMEOUT_S = 1.0

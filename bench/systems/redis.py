@@ -9,7 +9,7 @@ from bench.errors import NotMeasurable
 from bench.processes import Servers
 from bench.systems import ONE, PIPELINED, TASKS
 from bench.systems.nats import HOST, program
-from replicas.addresses import free_ports
+from replicas.bus.addresses import free_ports
 
 PROGRAM = "redis-server"
 #: Each append is synced before it is answered; replicas need not wait for others to connect.

@@ -15,8 +15,8 @@ from typing import ClassVar, NamedTuple
 import ringcast.sync
 from bench.errors import ProcessFailed
 from bench.systems import WORKLOADS
-from replicas.local_cluster import KEYS_NAME, LocalCluster
-from replicas.local_files import LocalClusterError
+from replicas.local.cluster import KEYS_NAME, LocalCluster
+from replicas.local.files import LocalClusterError
 from ringcast.keys import ENVIRONMENT
 
 _STATUS_TIMEOUT_S = 1.0

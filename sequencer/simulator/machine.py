@@ -1,7 +1,7 @@
 """The delivered state of a simulated member: the client table, the A2 table, and a digest of every verdict.
 
-It stands where `replicas/topics.py` stands in a replica process: fed with `Output.delivers`, stored with the position
-`applied` by tickets that need no sync before replies leave, part of every snapshot.
+It stands where `replicas/bus/topics.py` stands in a replica process: fed with `Output.delivers`, stored with the
+position `applied` by tickets that need no sync before replies leave, part of every snapshot.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 
 Ringcast = Callable[..., Result]
 

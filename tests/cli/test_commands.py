@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 from tests.cli.conftest import Ringcast, document
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from replicas import doctor
-from replicas.config import BusConfig, load
+from replicas.bus.config import BusConfig, load
 from replicas.keys import KeyFolder
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 from tests.cli.conftest import Ringcast, document
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]

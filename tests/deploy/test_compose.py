@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import ringcast
-from replicas.overview import Overview
+from replicas.bus.overview import Overview
 from ringcast.endpoints import find
 from tests.deploy.engine import PROJECT, SERVICE, CommandFailed, Compose, docker, health, networks, run, wait_until
 from tests.deploy.load import publishing

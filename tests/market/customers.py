@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from replicas.customers import Customers
-from replicas.customers_commands import COMMANDS, QUESTIONS, Command, encode_command
+from replicas.customers.commands import COMMANDS, QUESTIONS, Command, encode_command
+from replicas.customers.machine import Customers
 from ringcast.batch import digest
 from ringcast.products_operations import decode_outcome
 

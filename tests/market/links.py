@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
-from replicas.customers import Customers
-from replicas.customers_commands import COMMANDS, QUESTIONS, Command, encode_command
-from replicas.market_functions import MarketFunctions
-from replicas.market_links import CustomersLink, ProductsLink
-from replicas.market_passwords import Hasher
+from replicas.customers.commands import COMMANDS, QUESTIONS, Command, encode_command
+from replicas.customers.machine import Customers
+from replicas.market.functions import MarketFunctions
+from replicas.market.links import CustomersLink, ProductsLink
+from replicas.market.passwords import Hasher
 from ringcast.batch import digest
 from ringcast.market_functions import CHANGES, Change
 from ringcast.market_types import Party

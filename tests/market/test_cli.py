@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
-from replicas.local_market import LocalMarket
+from replicas.local.market import LocalMarket
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 

@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from replicas import customers_commands as c
-from replicas.customers import Customers
-from replicas.customers_accounts import FREE_FAILURES, IDLE_US, SECOND_US, SESSIONS_MAX, USE_US, WAIT_US_MAX, wait_us
-from replicas.customers_orders import REFUSED_US
+from replicas.customers import commands as c
+from replicas.customers.accounts import FREE_FAILURES, IDLE_US, SECOND_US, SESSIONS_MAX, USE_US, WAIT_US_MAX, wait_us
+from replicas.customers.machine import Customers
+from replicas.customers.orders import REFUSED_US
 from ringcast import errors, market_errors
 from ringcast.market_limits import CART_LINES_MAX
 from ringcast.market_types import Party

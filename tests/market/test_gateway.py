@@ -10,8 +10,8 @@ import zmq
 
 import ringcast
 from broker.sockets import SocketLimits, bind, open_socket
-from replicas.market_gateway import CLIENT_MAX, MarketGateway
-from replicas.products_front import Standing
+from replicas.market.gateway import CLIENT_MAX, MarketGateway
+from replicas.products.front import Standing
 from ringcast import market_errors
 from ringcast.errors import NotReady, RingcastError
 from ringcast.market import Buyer, Seller

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from replicas import customers_commands as c
-from replicas.customers_accounts import IDLE_US
-from replicas.market_functions import hash_of
-from replicas.market_orders import HOLD_S, order_of
+from replicas.customers import commands as c
+from replicas.customers.accounts import IDLE_US
+from replicas.market.functions import hash_of
+from replicas.market.orders import HOLD_S, order_of
 from ringcast import errors, market_errors
 from ringcast import market_functions as f
 from ringcast.market_functions import CHANGES

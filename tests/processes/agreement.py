@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ringcast
-from replicas.local_cluster import LocalCluster
-from replicas.overview import Overview
-from replicas.verification import verify
+from replicas.bus.overview import Overview
+from replicas.bus.verification import verify
+from replicas.local.cluster import LocalCluster
 from tests.processes.load import Load
 
 CONVERGED_TIMEOUT_S = 30.0

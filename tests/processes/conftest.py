@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import BUS, PRODUCTS, Role
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import BUS, PRODUCTS, Role
 
 Start = Callable[..., LocalCluster]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import LocalReplica
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import LocalReplica
 
 CLONE_NEWNET = 0x40000000
 HOLD = "echo held; exec sleep 300"

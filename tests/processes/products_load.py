@@ -6,7 +6,7 @@ from itertools import count
 from random import Random
 
 import ringcast
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 from replicas.raft.simulator.linearizable import Operation, violations
 
 SELLER = "ann"

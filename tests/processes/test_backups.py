@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.backup import MANIFEST, Manifest, backup, restore
-from replicas.config import BusConfig, load
-from replicas.local_cluster import LocalCluster
+from replicas.bus.backup import MANIFEST, Manifest, backup, restore
+from replicas.bus.config import BusConfig, load
+from replicas.local.cluster import LocalCluster
 from store.errors import BackupDamaged, FolderInUse, WrongFolder
 from tests.processes.agreement import ring_is_whole, same_everywhere
 from tests.processes.conftest import Start

@@ -16,8 +16,8 @@ import pytest
 import zmq
 
 import ringcast
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import HOST
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import HOST
 from ringcast import wire
 from ringcast.batch import pack
 from tests.processes.agreement import same_everywhere

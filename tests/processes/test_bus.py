@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import LocalClusterError
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import LocalClusterError
 from tests.processes.agreement import assert_agreement, same_everywhere, token_holder
 from tests.processes.conftest import Start
 from tests.processes.load import Load

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.demo import DemoError, read_lines
-from replicas.local_cluster import LocalCluster
+from replicas.demo.run import DemoError, read_lines
+from replicas.local.cluster import LocalCluster
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_cluster import LocalCluster
-from replicas.overview import Overview
+from replicas.bus.overview import Overview
+from replicas.local.cluster import LocalCluster
 from tests.processes.agreement import assert_agreement, ring_is_whole
 from tests.processes.load import Load
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import HOST
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import HOST
 from store.contract import NO_CHAIN, Append
 from store.folder import DATA_NAME
 from store.journal import FRAME_BYTES, FRAMES, JOURNAL_NAME, encode_block

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_market import LocalMarket
-from replicas.market_audit import audit
+from replicas.local.market import LocalMarket
+from replicas.market.audit import audit
 from ringcast.market import Buyer, Seller
 from tests.processes.market_load import PASSWORD, MarketLoad
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import ringcast
 from cli.app import app
 from replicas.hosting import REMOVED
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 from tests.processes.agreement import assert_agreement, token_holder, until
 from tests.processes.conftest import Start
 from tests.processes.load import Load

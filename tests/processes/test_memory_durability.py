@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import ringcast
 from cli.app import app
-from replicas.local_cluster import LocalCluster, MemoryLost
+from replicas.local.cluster import LocalCluster, MemoryLost
 from tests.processes.agreement import assert_agreement
 from tests.processes.conftest import Start
 from tests.processes.load import Load

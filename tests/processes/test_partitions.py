@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.overview import Overview
+from replicas.bus.overview import Overview
 from tests.processes.agreement import assert_agreement, ring_is_whole, token_holder, until
 from tests.processes.load import Load
 from tests.processes.namespaces import NamespacedCluster, Network, NoNamespaces

@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 import ringcast
-from replicas.local_cluster import LocalCluster
-from replicas.products_samples import sample_products
+from replicas.local.cluster import LocalCluster
+from replicas.products.samples import sample_products
 from ringcast import wire
 from ringcast.products_operations import Get, decode_outcome, decode_outcomes, encode_operation
 from ringcast.products_rows import Format, Imported, RowWriter, import_rows, read_rows

@@ -13,8 +13,8 @@ import pytest
 import zmq
 
 import ringcast
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import HOST
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import HOST
 from ringcast import wire
 from ringcast.products_operations import ChangePrice, Put, decode_outcome, decode_outcomes, encode_operation
 from ringcast.products_wire import Ask, Operate, Outcomes

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import ringcast
 from cli.app import app
 from replicas.hosting import REMOVED
-from replicas.local_cluster import LocalCluster
+from replicas.local.cluster import LocalCluster
 from ringcast.products_admin import MakeSnapshot, ReadChunk, RemoveMember, Transfer
 from tests.processes.conftest import Start
 from tests.processes.products_load import SELLER, ProductsLoad, all_hold_the_same, leader_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.local_files import PRODUCTS
+from replicas.local.files import PRODUCTS
 from tests.processes.namespaces import NamespacedCluster, Network, NoNamespaces
 from tests.processes.products_load import ProductsLoad, all_hold_the_same, leader_of
 

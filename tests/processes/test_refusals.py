@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import LocalClusterError
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import LocalClusterError
 from tests.processes.conftest import Start
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

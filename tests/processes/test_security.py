@@ -16,8 +16,8 @@ import zmq
 
 import ringcast
 from replicas.keys import KeyFolder, Rights
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import HOST, PRODUCTS
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import HOST, PRODUCTS
 from ringcast.keys import Pair
 from tests.processes.agreement import same_everywhere, until
 from tests.processes.load import Load

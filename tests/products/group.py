@@ -11,8 +11,8 @@ from pathlib import Path
 import zmq
 
 from broker.sockets import SocketLimits, ZmqContext, bind, open_socket
-from replicas.products_front import ProductLimits, Standing
-from replicas.products_gateway import ProductGateway
+from replicas.products.front import ProductLimits, Standing
+from replicas.products.gateway import ProductGateway
 from ringcast import wire
 from ringcast.errors import NotLeader, NotReady, RingcastError
 from ringcast.products_admin import Instruction

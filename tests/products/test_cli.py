@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from replicas.products_samples import sample_products
+from replicas.products.samples import sample_products
 from tests.products.group import Group
 
 Products = Callable[..., Result]

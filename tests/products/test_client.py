@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.products_front import Connection, ProductLimits
+from replicas.products.front import Connection, ProductLimits
 from ringcast import wire
 from ringcast.products_client import ProductStore
 from ringcast.products_wire import ITEM_BYTES, Operate

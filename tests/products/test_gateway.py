@@ -1,4 +1,4 @@
-"""replicas/products_gateway.py with real sockets and raw frames: what a client can't do to others, and every limit."""
+"""replicas/products/gateway.py with real sockets and raw frames: what a client can't do to others, and every limit."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +11,7 @@ import zmq
 
 from broker.grants import Grant
 from broker.sockets import SocketLimits
-from replicas.products_front import ProductLimits
+from replicas.products.front import ProductLimits
 from ringcast import errors, wire
 from ringcast.products_admin import AddMember, Instruction, MakeSnapshot, RemoveMember
 from ringcast.products_limits import PAGE_MAX

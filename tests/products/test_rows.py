@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ringcast
-from replicas.products_samples import sample_products
+from replicas.products.samples import sample_products
 from ringcast import products_limits as limits
 from ringcast.errors import IllegalValue
 from ringcast.products_client import ProductStore

@@ -10,8 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from replicas import config as bus_config
-from replicas import market_config, products_config
+from replicas.bus import config as bus_config
+from replicas.market import config as market_config
+from replicas.products import config as products_config
 from tests.project.manifests import base as kubernetes
 from tests.project.manifests import compose, of_kind, pods, services
 from tests.project.sources import ROOT, project

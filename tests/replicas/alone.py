@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from replicas.bus import BusReplica
-from replicas.config import BusConfig, PeerAddress
+from replicas.bus.config import BusConfig, PeerAddress
+from replicas.bus.replica import BusReplica
 from replicas.hosting import ReplicaProcess
-from replicas.market import MarketReplica
-from replicas.market_config import MarketConfig
-from replicas.products import ProductsReplica
-from replicas.products_config import MemberAddress, ProductsConfig
+from replicas.market.config import MarketConfig
+from replicas.market.replica import MarketReplica
+from replicas.products.config import MemberAddress, ProductsConfig
+from replicas.products.replica import ProductsReplica
 from ringcast.market_types import Party
 
 ANY = "127.0.0.1:*"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from replicas.record_codec import decode_record, encode_record
+from replicas.bus.record_codec import decode_record, encode_record
 from ringcast.batch import digest, pack
 from ringcast.cursors import CursorOperation, encode_operation
 from ringcast.request import BatchHeader, encode_batch_headers

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from replicas.parts import MEMBER_ID_MAX
+from replicas.bus.parts import MEMBER_ID_MAX
 from ringcast.strict import U63_MAX, U64_MAX
 from sequencer import messages as m
 from sequencer.chain import digest

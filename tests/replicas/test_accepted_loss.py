@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from replicas.accepted_loss import FACTS, RecoverQueries, advice
-from replicas.standing import state_of, trouble_of
+from replicas.bus.accepted_loss import FACTS, RecoverQueries, advice
+from replicas.bus.standing import state_of, trouble_of
 from ringcast.errors import NotReady, Refused, RingcastError
 from ringcast.wire import LOCAL, Answer, Fetched, Query
 from sequencer.messages import NewView

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from replicas import addresses
-from replicas.addresses import NoFreePort, blame, ephemeral_ports, free_ports, keys_of
-from replicas.config import BusConfig, PeerAddress
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import HOST, LocalClusterError
+from replicas.bus import addresses
+from replicas.bus.addresses import NoFreePort, blame, ephemeral_ports, free_ports, keys_of
+from replicas.bus.config import BusConfig, PeerAddress
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import HOST, LocalClusterError
 
 
 def test_ports_differ_are_free_and_outside_the_ephemeral_range() -> None:

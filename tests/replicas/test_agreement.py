@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from broker.gateway import Standing
-from replicas.agreement import Agreement
-from replicas.topics import CHECKPOINT_SLOTS, Topics
+from replicas.bus.agreement import Agreement
+from replicas.bus.topics import CHECKPOINT_SLOTS, Topics
 from ringcast.errors import NotReady, RingcastError
 from ringcast.request import decode_batch_headers
 from ringcast.topics import DIGESTS_TOPIC

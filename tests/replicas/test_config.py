@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from replicas.config import PeerAddress, load
+from replicas.bus.config import PeerAddress, load
 from replicas.settings import ConfigError
 
 BASE = 'id = 1\ndata = "/data"\n[peers]\n1 = "a:1000"\n2 = "b:1000:2000"\n3 = "[::1]:1000"\n'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from replicas.config import BusConfig, PeerAddress
-from replicas.directory import Addresses, Directory, pack_info, read_addresses, read_info
+from replicas.bus.config import BusConfig, PeerAddress
+from replicas.bus.directory import Addresses, Directory, pack_info, read_addresses, read_info
 from ringcast.errors import BadFrame
 from ringcast.strict import dumps
 from ringcast.wire import Endpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from replicas.disk import SLOW_FOR_S, SLOW_S, Disk
+from replicas.bus.disk import SLOW_FOR_S, SLOW_S, Disk
 from store.contract import Append, Operation, PutRow, SaveStable
 from store.errors import DiskFailed, DiskFull, StoreError
 from store.memory import MemoryStore

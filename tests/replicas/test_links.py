@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from broker.peers import Link, PeerEndpoints
-from replicas import links as links_module
-from replicas.directory import Addresses, Introduced, pack_info
-from replicas.links import STRANGER_S, STRANGERS_MAX, Links
-from replicas.peer_codec import PeerCodec
-from replicas.shell import Shell
+from replicas.bus import links as links_module
+from replicas.bus.directory import Addresses, Introduced, pack_info
+from replicas.bus.links import STRANGER_S, STRANGERS_MAX, Links
+from replicas.bus.peer_codec import PeerCodec
+from replicas.bus.shell import Shell
 from sequencer.types import Configuration
 from tests.replicas.test_directory import addresses
 from tests.replicas.test_shell import Opener, until

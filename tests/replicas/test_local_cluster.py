@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from replicas.config import load
-from replicas.local_cluster import LocalCluster
-from replicas.local_files import LocalClusterError
+from replicas.bus.config import load
+from replicas.local.cluster import LocalCluster
+from replicas.local.files import LocalClusterError
 
 PEERS = {1: ("tcp://10.0.0.1:7101", "tcp://10.0.0.1:7109"), 3: ("tcp://[::1]:7101", "tcp://[::1]:7102")}
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from replicas import rows
-from replicas.directory import read_info
-from replicas.members import MembersChanges
-from replicas.shell import Shell
-from replicas.standing import state_of
-from replicas.topics import Topics
+from replicas.bus import rows
+from replicas.bus.directory import read_info
+from replicas.bus.members import MembersChanges
+from replicas.bus.shell import Shell
+from replicas.bus.standing import state_of
+from replicas.bus.topics import Topics
 from ringcast.errors import ChangeRefused, NotInQuorum, NotReady, Refused
 from ringcast.strict import Plain
 from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Query

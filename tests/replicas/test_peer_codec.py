@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.directory import Addresses, Introduced
-from replicas.peer_codec import Envelope, PeerCodec, encode
+from replicas.bus.directory import Addresses, Introduced
+from replicas.bus.peer_codec import Envelope, PeerCodec, encode
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
 from ringcast.strict import dumps
 from sequencer import messages as m

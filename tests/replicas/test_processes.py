@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from replicas.processes import is_running, send_signal, start_time
+from replicas.local.processes import is_running, send_signal, start_time
 
 
 def _sleeper() -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""replicas/queries.py, recent.py and log_index.py: a fetch finds what a plain scan finds, wherever the batches lie."""
+"""replicas/bus: queries, recent and log_index: a fetch finds what a plain scan finds, wherever the batches lie."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.queries import Queries
-from replicas.recent import Recent
-from replicas.topics import FeedEntry, TopicBounds, Topics
+from replicas.bus.queries import Queries
+from replicas.bus.recent import Recent
+from replicas.bus.topics import FeedEntry, TopicBounds, Topics
 from ringcast.cursors import COMMIT, CursorOperation
 from ringcast.errors import Compacted, IllegalTopic, Refused, UnknownQuery
 from ringcast.strict import U63_MAX, Plain

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.record_codec import decode_record, decode_state, encode_record, encode_state
+from replicas.bus.record_codec import decode_record, decode_state, encode_record, encode_state
 from ringcast.errors import BadFrame
 from sequencer.chain import digest
 from sequencer.types import Entry, Incarnation, Request, Sequence, SlotRecord, StableState, ViewNumber

@@ -1,4 +1,4 @@
-"""replicas/rows.py: what is written is read back, keys sort as their numbers do, and a foreign row is a typed error."""
+"""replicas/bus/rows.py: what is written is read back, keys sort as numbers do, and a foreign row is a typed error."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas import rows
-from replicas.rows import BatchVerdict, CursorRow, Position, RowError, TopicRow
+from replicas.bus import rows
+from replicas.bus.rows import BatchVerdict, CursorRow, Position, RowError, TopicRow
 from ringcast.strict import U63_MAX
 from sequencer.types import Incarnation, Ordered
 

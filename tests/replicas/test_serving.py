@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from replicas import serving
-from replicas.peer_codec import Envelope, PeerCodec, StoredRecords, StoredRetransmit, encode
-from replicas.record_codec import encode_record
-from replicas.serving import Served, Serving
+from replicas.bus import serving
+from replicas.bus.peer_codec import Envelope, PeerCodec, StoredRecords, StoredRetransmit, encode
+from replicas.bus.record_codec import encode_record
+from replicas.bus.serving import Served, Serving
 from sequencer import messages as m
 from sequencer import output as o
 from sequencer.types import GENESIS_CHAIN, Incarnation, SlotRecord, ViewNumber

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from replicas import clocks
-from replicas import shell as shells
-from replicas.config import BusConfig, PeerAddress
-from replicas.recovery import open_store
-from replicas.retention import Retention
-from replicas.shell import Shell
-from replicas.standing import state_of, trouble_of
-from replicas.topics import TopicBounds
+from replicas.bus import shell as shells
+from replicas.bus.config import BusConfig, PeerAddress
+from replicas.bus.recovery import open_store
+from replicas.bus.retention import Retention
+from replicas.bus.shell import Shell
+from replicas.bus.standing import state_of, trouble_of
+from replicas.bus.topics import TopicBounds
 from ringcast.batch import digest, pack
 from ringcast.errors import NotReady, RingcastError
 from ringcast.request import BatchHeader, encode_batch_headers
@@ -264,7 +264,7 @@ async def test_reads_linearizable_and_local(opener: Opener, shell: Shell) -> Non
 
 
 async def test_a_read_without_a_ring_says_why(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replicas.reads.READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("replicas.bus.reads.READ_TIMEOUT_S", 0.05)
     config = {1: PeerAddress("127.0.0.1", 1, 2), 2: PeerAddress("127.0.0.1", 3, 4)}
     bus = BusConfig(id=1, data=opener.folder, peers=config)
     shell = Shell(bus, open_store(bus, TopicBounds()), lambda *_: None)

@@ -1,4 +1,4 @@
-"""replicas/topics.py against a plain model, and its rows: what is written is what there is."""
+"""replicas/bus/topics.py against a plain model, and its rows: what is written is what there is."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.topics import Delivery, FeedEntry, Receipt, TopicBounds, Topics
+from replicas.bus.topics import Delivery, FeedEntry, Receipt, TopicBounds, Topics
 from ringcast.batch import pack
 from ringcast.cursors import COMMIT, DELETE, RESET, CursorOperation
 from ringcast.errors import IllegalTopic, SequenceGap, SessionExpired, TooLarge

@@ -1,0 +1,1 @@
+"""The marketplace's customers: a state machine on the atomic broadcast, hosted by the bus replicas."""

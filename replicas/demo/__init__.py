@@ -1,0 +1,1 @@
+"""`ringcast demo`: publishers, subscribers, a kill, and the comparison of all orders."""

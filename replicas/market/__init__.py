@@ -1,0 +1,1 @@
+"""The marketplace's interface replicas, sellers and buyers: stateless, in front of both databases."""

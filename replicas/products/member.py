@@ -1,0 +1,160 @@
+"""A Raft member as the gateway sees it: errors in the client's words, tables to read, and what there is to know."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from replicas.products.admin import ProductAdmin
+from replicas.products.config import MemberAddress
+from replicas.products.front import Standing
+from replicas.raft import errors
+from replicas.raft.node import RaftNode
+from ringcast import wire
+from ringcast.errors import ChangeRefused, NotInQuorum, NotLeader, NotReady, Overloaded, Refused, RingcastError
+from ringcast.products_admin import Instruction
+from ringcast.strict import Plain
+from sequencer.quorum import majority
+from store.products.machine import ProductMachine
+from store.products.view import ProductView
+from store.raft_log import RaftStore
+
+
+class ProductMember:
+    """`replicas.products.gateway.Proposer`, on a node and its store. `connected`: peers whose connection stands."""
+
+    def __init__(self, node: RaftNode, store: RaftStore, connected: Callable[[], int]) -> None:
+        self.node = node
+        self.store = store
+        self._connected = connected
+        self._loop = asyncio.get_running_loop()
+        self._admin = ProductAdmin(self)
+
+    # -------------------------------------------------------------- where it stands
+
+    def standing(self) -> Standing:
+        state = self.node.state
+        return Standing(state.cluster, state.term, -1 if state.leader is None else state.leader, state.visible)
+
+    def trouble(self) -> RingcastError | None:
+        if self.node.leads:
+            return None
+        number, leader = self.node.member, self.node.leader
+        if leader is not None and leader != number:
+            return NotLeader(replica=number, leader=leader, address=self.client_address(leader))
+        connected, quorum = self._connected() + 1, majority(self.voters)
+        if connected < quorum:
+            return NotInQuorum(replica=number, connected=connected, quorum=quorum)
+        return NotReady(replica=number, state=self.state)
+
+    @property
+    def state(self) -> str:
+        """One word or two, for people."""
+        node = self.node
+        if node.state.full:
+            return "disk full"
+        if not node.state.cluster:
+            return "waiting for the first members"
+        if not node.state.standing.settled:
+            return "starting"
+        if node.state.log.members.find(node.member) is None:
+            return "not a member"
+        return "leading" if node.leads else "following" if node.leader is not None else "electing"
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """Of the newest configuration; before there is one, those that the file names."""
+        return self.node.state.log.members.voters or tuple(self.node.founders)
+
+    def client_address(self, member: int) -> str:
+        """Where clients reach a member, "" if nobody knows."""
+        return next((one.address for one in self.endpoints() if one.replica == member), "")
+
+    def endpoints(self) -> tuple[wire.Endpoint, ...]:
+        """The members' client addresses, as the log says them."""
+        found = []
+        for member in self.node.state.log.members:
+            try:
+                found.append(wire.Endpoint(member.id, MemberAddress.parse(member.address).client_endpoint))
+            except ValueError:  # of another make: nobody can be sent there
+                continue
+        return tuple(found)
+
+    # -------------------------------------------------------------- proposing and reading
+
+    def propose(self, entry: bytes) -> "asyncio.Future[bytes]":
+        return self.translated(self.node.propose(entry))
+
+    def read_index(self) -> "asyncio.Future[int]":
+        return self.translated(self.node.read())
+
+    def translated(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+        """The same future with errors in the client's words."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(partial(self._pass_on, answer))
+        return answer
+
+    def _pass_on(self, answer: "asyncio.Future[Any]", future: "asyncio.Future[Any]") -> None:
+        if answer.done():
+            return
+        error = future.exception()
+        if error is None:
+            answer.set_result(future.result())
+        else:
+            answer.set_exception(self.translate(error))
+
+    def translate(self, error: BaseException) -> BaseException:
+        """As a client is told it; what it did not do, or may have done, a client repeats by itself."""
+        number = self.node.member
+        match error:
+            case errors.NotLeader() | errors.OutcomeUnknown():
+                return self.trouble() or NotReady(replica=number, state="handing the leadership over")
+            case errors.Overloaded():
+                return Overloaded(
+                    what="what waits for its commit", size=error.waiting_bytes, limit=error.limit, unit="bytes"
+                )
+            case errors.ChangeRefused():
+                what = "the change of members"
+                return ChangeRefused(change=what, why=error.why, next=error.advice, passes=error.passes)
+            case errors.Refused() | errors.TransferFailed():
+                return Refused(reason=str(error))
+        return error
+
+    @contextmanager
+    def view(self) -> Iterator[ProductView]:
+        machine = self.store.machine
+        assert isinstance(machine, ProductMachine)
+        with self.store.reading() as transaction:
+            yield machine.view(transaction)
+
+    def administer(self, instruction: Instruction) -> "asyncio.Future[Any]":
+        return self._admin.carry_out(instruction)
+
+    # -------------------------------------------------------------- what there is to know
+
+    def status(self) -> dict[str, Plain]:
+        found = self.node.status()
+        return {
+            "state": self.state,
+            "role": found.role,
+            "term": found.term,
+            "leader": found.leader,
+            "cluster": f"{found.cluster:016x}",
+            "members": [{"member": one.id, "voter": one.voter, "address": one.address} for one in found.members],
+            "commit": found.commit,
+            "applied": found.applied,
+            "visible": found.visible,
+            "last": found.last,
+            "lag": max(0, found.commit - found.visible),
+            "log_first": found.base + 1,
+            "log_bytes": self.store.log_bytes(),
+            "snapshot": self._snapshot(),
+            "followers": {str(member): match for member, match in found.followers.items()},
+            "disk_full": found.full,
+        }
+
+    def _snapshot(self) -> Plain:
+        """The newest file, made for a follower that lags or by an operator; the tables themselves are always newer."""
+        made = next(iter(self.store.snapshots()), None)
+        return None if made is None else {"name": made.name, "index": made.slot, "bytes": made.size_bytes}
