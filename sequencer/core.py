@@ -152,7 +152,7 @@ class Core(Reads):
                 self.consider_change()
                 self.consider_left()
             self.start_reads()
-        if self.close_ticket():
+        if self.close_ticket() or self.disk_full:  # a full disk keeps nobody from counting what others have stored
             self.advance_commit()
         if self.started:
             self.flush_broadcast(self.accepted_hop)

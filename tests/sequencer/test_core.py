@@ -8,7 +8,7 @@ from sequencer.errors import InvariantError
 from sequencer.messages import Broadcast, Join, NewView, Token
 from sequencer.output import DiskFilled, DiskFreed, LeaveAsked, PeerLost, Received, SaveStable
 from sequencer.types import NO_VIEW, Incarnation, ViewNumber
-from tests.sequencer.builders import CLUSTER, ack, incarnation, join, log, new_view, stable, token, view
+from tests.sequencer.builders import CLUSTER, ack, incarnation, join, log, new_view, published, stable, token, view
 from tests.sequencer.disk import World
 from tests.sequencer.harness import Host, bench, matching, one, persisted, running
 
@@ -89,6 +89,17 @@ def test_timers_wait_for_space() -> None:
     member.hear(3, token(ViewNumber(2, 3), 0, 0))
     member.step(DiskFreed())
     assert matching(member.wait(100), Join)
+
+
+def test_a_full_disk_counts_what_others_store() -> None:
+    """D5, A5: it stores nothing more, and delivers what it has once a quorum has it."""
+    member = running(2)
+    member.hear(1, published(member.number, log(1, member.number, sender=1)))
+    member.settle()
+    member.step(DiskFilled(1))
+    assert member.running.delivered == 0
+    member.hear(1, ack(member.number, stored=1))
+    assert member.running.delivered == 1
 
 
 def test_a_member_without_a_token_has_none_to_hand_on_when_its_disk_is_full() -> None:

@@ -26,6 +26,7 @@ FOUND = {
     1084: "V2: a member that knew a view from its NEW_VIEW alone proposed a lower number: its promise went back",
     1220: "D3: a PREPARE of an earlier ticket left after the member had found itself rolled back",
     1310: "V7: a stale CHAINS cut slots of a prefix whose log view was already raised",
+    2132: "D5: a member with a full disk left acknowledgements that it heard uncounted",
     2297: "C1: a half received snapshot made a member ask for a snapshot that was gone, never for records",
     2313: "D5: timers that came due on a full disk were lost, and with them an install",
     3734: "V0: the proposer of the genesis restarted, and nobody else ever heard of the cluster",
