@@ -16,6 +16,8 @@ PORTS = range(20_000, 32_000)
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENS = "0A"
+#: What this process was given: who asked may bind it later, so nobody else gets it while other ports are left.
+_given: set[int] = set()
 
 
 class NoFreePort(OSError):
@@ -27,12 +29,13 @@ def free_ports(count: int, host: str) -> list[int]:
     ephemeral = ephemeral_ports()
     usable = [port for port in PORTS if port not in ephemeral] or list(range(1_024, 65_536))
     SystemRandom().shuffle(usable)
+    usable.sort(key=_given.__contains__)
     held: list[socket.socket] = []
     found: list[int] = []
     try:
         for port in usable:
             if len(found) == count:
-                return found
+                break
             listener = socket.socket()
             held.append(listener)
             try:
@@ -45,6 +48,7 @@ def free_ports(count: int, host: str) -> list[int]:
             listener.close()
     if len(found) < count:
         raise NoFreePort(f"{len(found)} of {count} ports of {usable[0]} ... can be bound on {host}: free some")
+    _given.update(found)
     return found
 
 

@@ -32,6 +32,15 @@ def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
             free_ports(2, HOST)
 
 
+def test_no_port_is_given_twice_while_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roles of one cluster draw one after the other, before any of them binds."""
+    monkeypatch.setattr(addresses, "_given", set())
+    monkeypatch.setattr(addresses, "PORTS", tuple(free_ports(40, HOST)))
+    monkeypatch.setattr(addresses, "_given", set())
+    drawn = [free_ports(1, HOST)[0] for _ in range(30)]
+    assert len(set(drawn)) == 30
+
+
 def test_all_ports_are_ephemeral(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A kernel that was told to use everything: then any free port is as good as another."""
     monkeypatch.setattr(addresses, "_EPHEMERAL", tmp_path / "range")
