@@ -11,6 +11,7 @@ from replicas.market.functions import MarketFunctions
 from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.passwords import Hasher
 from ringcast.batch import digest
+from ringcast.errors import RingcastError
 from ringcast.market_functions import CHANGES, Change
 from ringcast.market_types import Party
 from ringcast.market_wire import Call
@@ -114,9 +115,13 @@ class Interface:
         self.hasher.close()
 
     async def call(self, function: Change, client: bytes, sequence: int) -> Any:
-        """As a client's CALL."""
+        """As a client's CALL; also what it leaves for later is done, unless the interface died in it."""
         call = Call(client, sequence, 0, (0, 0), CHANGES.encode(function))
-        found = await self.functions.change(function, call)
+        try:
+            found = await self.functions.change(function, call)
+        except RingcastError:
+            await self.functions.purchases.drained()
+            raise
         await self.functions.purchases.drained()
         return found
 

@@ -250,26 +250,26 @@ DUELS: Mapping[str, Any] = {
     "weather": {"slow": 0.5, "slow_spread": 30_000, "duplication": 0.2},
 }
 MUTATIONS = (
-    Mutation("vote not durable", 13, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
-    Mutation("vote not reset only by term", 2, {"node_class": node_of(VotesForAll)}, {**DUELS, "members": 5}),
+    Mutation("vote not durable", 7, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
+    Mutation("vote not reset only by term", 6, {"node_class": node_of(VotesForAll)}, {**DUELS, "members": 5}),
     Mutation("majority of the up members", 3, {"node_class": node_of(MajorityOfTheUp)}, {"weights": PARTED}),
     Mutation(
         "votes counted without sender and term",
-        1,
+        2,
         {"node_class": node_of(CountsAnswersState)},
         {**DUELS, "members": 5},
     ),
     Mutation("truncation below commit", 1, {"node_class": node_of(TruncatingState)}, {"members": 3}),
     Mutation(
         "commit of an old term by counting",
-        8,
+        41,
         {"node_class": node_of(AnyTermCommitsState)},
         {"members": 3, "weights": NO_FAULTS, "settings": ONE_BY_ONE, "plan": figure_8},
     ),
     Mutation("answer before sync", 1, {"node_class": node_of(AnswersBeforeSync)}, {"members": 3, "weights": CRASHES}),
     Mutation(
         "reads without a round",
-        1,
+        6,
         {"node_class": node_of(ReadsWithoutRoundState)},
         {
             "members": 3,
