@@ -78,8 +78,8 @@ CHURN: dict[str, Any] = {
 FULL: dict[str, Any] = {"weights": {"fill_disk": 60, "isolate": 30}, "config": {"catch_up_limit_slots": 8}}
 REGRESSIONS = (
     Mutation("D3 speaks before its new incarnation is durable", 200, 4, SpeaksWhenWiped, ROLLBACK),
-    Mutation("V7 cuts what was not compared", 300, 41, CutsUncompared, CHURN),
-    Mutation("D5 loses timers while the disk is full", 200, 97, LosesTimers, FULL),
+    Mutation("V7 cuts what was not compared", 300, 29, CutsUncompared, CHURN),
+    Mutation("D5 loses timers while the disk is full", 200, 63, LosesTimers, FULL),
     Mutation("V0 hears only JOINED and NEW_VIEW", 400, 316, HearsOnlyAnswers, GENESIS),
-    Mutation("C1 forgets that a snapshot was used", 300, 8, ForgetsItsSnapshot, STRUCK),
+    Mutation("C1 forgets that a snapshot was used", 300, 85, ForgetsItsSnapshot, STRUCK),
 )
