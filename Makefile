@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 SECONDS ?= 600
 ARGS ?=
+# Tests run in so many processes, a file's tests in one of them. The suite's time is meant for two cores.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 READY := $(VENV)/.ready-$(VERSION)
@@ -20,7 +22,7 @@ demo: $(READY) ## replicas order a text and lose the token holder, a marketplace
 	@$(BIN)/ringcast demo
 
 test: $(READY) ## every test but the soak
-	$(BIN)/python -m pytest -m 'not soak' --ignore tests/deploy
+	$(BIN)/python -m pytest -m 'not soak' --ignore tests/deploy --numprocesses $(WORKERS) --dist loadfile
 
 check: style types imports locked test coverage ## what CI runs: style, types, imports, lock, tests, coverage of the core
 

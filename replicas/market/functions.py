@@ -17,7 +17,7 @@ from replicas.market.orders import Purchases
 from replicas.market.passwords import Hasher, salt_of
 from replicas.products.gateway import wall_clock_us
 from ringcast import market_functions as f
-from ringcast.errors import IdReused, OutcomeUnknown, RingcastError
+from ringcast.errors import IdReused, OutcomeUnknown, UnknownOrder
 from ringcast.market_errors import SessionEnded, TooManyAttempts
 from ringcast.market_types import Party
 from ringcast.market_wire import Call
@@ -156,13 +156,14 @@ class MarketFunctions:
         try:
             seller = await self._account(session)
         except SessionEnded:
-            # An earlier attempt may have come through before it ended. This takes the number, and tells us.
+            # An earlier attempt may have come through before it ended. This takes the number (by an order that nobody
+            # has), and tells us; if nobody can take it now, the call has no outcome yet.
             try:
                 await self._products.relay(call, Confirm("session-ended"))
             except IdReused:
                 what, client = "the function", call.client.hex()
                 raise OutcomeUnknown(what=what, sequence=call.sequence, client=client) from None
-            except RingcastError:
+            except UnknownOrder:
                 pass
             raise
         return await self._products.relay(call, operation(seller))

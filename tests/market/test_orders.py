@@ -270,6 +270,29 @@ async def test_a_change_that_came_through_before_its_session_ended_is_not_called
         await sue.call(f.PutItemForSale(session, "Bowl", "home", (), "new", 5, 10), CLIENT, 2)
 
 
+async def test_while_the_store_is_away_the_end_of_a_session_is_no_final_answer(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late earlier attempt could be applied after it: the number has to be taken first."""
+    sue, session = await seller(market), b"S" * 32
+    put = f.PutItemForSale(session, "Bowl", "home", (), "new", 5, 10)
+    await sue.call(f.Logout(session), b"l" * 16, 1)
+
+    async def away(*_: object) -> None:
+        raise errors.NotInQuorum(replica="p1", connected=1, quorum=2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sue.products, "relay", away)
+        with pytest.raises(errors.NotInQuorum):
+            await sue.call(put, CLIENT, 1)
+    with pytest.raises(market_errors.SessionEnded):
+        await sue.call(put, CLIENT, 1)
+    late = put._replace(session=b"N" * 32)
+    await sue.customers.command(c.Login(Party.SELLER, "sue", bytes(32), hash_of(late.session)))
+    with pytest.raises(errors.IdReused):  # the number is taken
+        await sue.call(late, CLIENT, 1)
+
+
 # ---- passwords
 
 
