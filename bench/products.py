@@ -21,8 +21,8 @@ from bench.run import Run, Say, running
 from bench.systems import READS, System
 from bench.systems.etcd import Etcd
 from bench.systems.products import Products
-from ringcast.products_admin import MakeSnapshot
-from ringcast.products_rows import Row, import_rows
+from ringcast.product_store.admin import MakeSnapshot
+from ringcast.product_store.rows import Row, import_rows
 
 PEERS = ("etcd", "pysyncobj")
 #: What is measured, and can be asked for alone.

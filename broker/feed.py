@@ -19,7 +19,7 @@ from broker.doors import Holder
 from broker.grants import Grant
 from broker.security import CLIENTS, Security
 from broker.sockets import DrainedSocket, Message, SocketLimits, ZmqContext, ZmqSocket, open_socket
-from ringcast.feed import CONTROL_INTERVAL_MS, encode_batch, encode_control
+from ringcast.bus.feed import CONTROL_INTERVAL_MS, encode_batch, encode_control
 from ringcast.wire import BatchInfo
 
 CONTROL_INTERVAL_S = CONTROL_INTERVAL_MS / 1_000

@@ -1,71 +1,47 @@
-"""The client side of a replica: one ROUTER that every client's DEALER connects to (docs/wire.md, "Client frames").
+"""The bus's clients: batches in, verdicts out (docs/wire.md, "Client frames").
 
-Per frame: decode strictly, check limits, keep the credit (A9). Per loop turn: all batches that came become one request
-(A1). Per verdict: one RECEIPT or REFUSED to the connection that waits for it, after delivery (D4). Nothing here looks
-into a batch beyond its table of lengths.
-
-With keys (`security`) each message tells whose it is, and what its owner may do is looked up once a connection.
-
-What a client does wrong hurts that client alone: garbage is dropped and counted, a typed refusal names the limit, and
-who does not read its answers is cut. A client that was cut, or that this process does not know, is told so at its next
-frame, and connects again (K2).
+Per PUBLISH: check limits, keep the credit (A9). Per loop turn: all batches that came become one request (A1). Per
+verdict: one RECEIPT or REFUSED to the connection that waits for it, after delivery (D4). Nothing here looks into a
+batch beyond its table of lengths.
 """
 
-import asyncio
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 import zmq
 
+from broker.front import Front
 from broker.grants import Grant
 from broker.intake import Account, Intake, IntakeLimits
-from broker.security import Security, clients_door, grant_of
-from broker.sockets import DrainedSocket, Message, Sent
-from ringcast.batch import check, pack
+from broker.security import Security
+from broker.sockets import Message
+from ringcast.bus.batch import check, pack
+from ringcast.bus.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_pattern, is_reserved, is_topic
 from ringcast.errors import (
     BadFrame,
     IllegalTopic,
-    NotReady,
     Refused,
     RingcastError,
     TooLarge,
-    UnsupportedVersion,
-    WrongCluster,
 )
-from ringcast.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_pattern, is_reserved, is_topic
 from ringcast.wire import (
-    ANY_CLUSTER,
     Answer,
-    Endpoint,
     Fetch,
     Fetched,
-    Goodbye,
     Hello,
     Limits,
-    Members,
     Ping,
     Pong,
     Publish,
     Query,
     Receipt,
     Welcome,
-    decode,
     encode,
-    expect,
-    failure,
     refusal,
 )
 from ringcast.wire import Message as WireMessage
-
-TICK_S = 0.25
-#: Ticks without any frame after which a connection is forgotten; clients ping each 250 ms.
-SILENT_TICKS_MAX = 120
-UNKNOWN_CLUSTER = 0
-#: Smaller answers are bounded by the queue's high-water mark alone.
-TRACKED_BYTES_MIN = 64 << 10
 
 Reply: TypeAlias = Callable[[Fetched | Answer | RingcastError, Sequence[bytes]], None]
 #: (client, sequence, first offset, messages, slot, time_us, answers) of an applied batch, original values if repeated.
@@ -116,24 +92,11 @@ class GatewayLimits(NamedTuple):
     intake: IntakeLimits = IntakeLimits()
 
 
-class _Connection(Account):
-    """A client after its HELLO. `key`: it was said with. `unread`: answers that libzmq still holds for it."""
-
-    __slots__ = ("grant", "key", "unread", "unread_bytes")
-
-    def __init__(self, route: bytes, client: bytes, credit: int, key: str, grant: Grant) -> None:
-        super().__init__(route, client, credit)
-        self.key = key
-        self.grant = grant
-        self.unread: deque[tuple[zmq.MessageTracker, int]] = deque()
-        self.unread_bytes = 0
-
-
-class Gateway:
+class Gateway(Front[Account]):
     """Serves clients on a bound ROUTER. `counters`: frames by kind, `dropped`, `refused`, `cut`, `expired` ...
 
-    The shell calls `delivered` after each delivery, `leave` when it stops, `abandon` when verdicts of pending batches
-    can't come here any more (a snapshot replaced the log), and `close`. What waits while there is trouble is abandoned.
+    The shell calls `delivered` after each delivery, and `abandon` when verdicts of pending batches can't come here any
+    more (a snapshot replaced the log). What waits while there is trouble is abandoned.
     """
 
     def __init__(
@@ -151,37 +114,35 @@ class Gateway:
         """`observe(seconds)`: from a PUBLISH to its verdict."""
         self.limits = limits or GatewayLimits()
         self.intake = Intake(self.limits.intake, observe)
-        self.counters: Counter[str] = Counter()
-        self._replica = replica
-        self._member = member
-        self._ring = ring
+        self._shell = replica
         self._feed = feed
-        self._connections: dict[bytes, _Connection] = {}
-        self._members: tuple[Endpoint, ...] = ()
-        self._leaving = ""
-        self._loop = asyncio.get_running_loop()
-        self._security = security
-        identify = clients_door(security, socket, self._keys_changed)
-        self._socket = DrainedSocket(socket, self._on_frames, identify=identify)
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        super().__init__(
+            socket,
+            replica=member,
+            ring=ring,
+            connections_max=self.limits.connections_max,
+            answer_bytes_max=self.limits.answer_bytes_max,
+            security=security,
+        )
 
-    @property
-    def connections(self) -> int:
-        """Clients that said HELLO and are not gone."""
-        return len(self._connections)
+    def _cluster(self) -> int:
+        return self._shell.cluster()
+
+    def _trouble(self) -> RingcastError | None:
+        return self._shell.trouble()
 
     # ------------------------------------------------------------------ the shell's side
 
     def delivered(self, applied: Iterable[AppliedBatch], refused: Iterable[RefusedBatch]) -> None:
         """Pass on the verdicts that a connection here waits for, and use the room that they made."""
         self.intake.now_s = time.monotonic()
-        finish, cluster, ring = self.intake.finish, self._replica.cluster(), self._ring
+        finish, cluster, ring = self.intake.finish, self._cluster(), self._ring
         for client, sequence, first_offset, messages, slot, time_us, answers in applied:
             account = finish(client, sequence)
             if account is not None:
                 receipt = Receipt(client, sequence, first_offset, messages, slot, time_us, account.credit)
                 frames = (account.route, encode(cluster, ring, receipt))
-                self._send_frames(account.route, (*frames, pack(answers)) if answers else frames)
+                self._send_to(account.route, (*frames, pack(answers)) if answers else frames)
         for client, sequence, error, last in refused:
             account = finish(client, sequence)
             if account is not None:
@@ -198,110 +159,46 @@ class Gateway:
             if not account.closed:
                 self._refuse(account, account.client, sequence, error)
 
-    def tell_members(self, members: tuple[Endpoint, ...]) -> None:
-        """Where clients find the ring's members from now on (V12); each client hears of a change at once."""
-        if members != self._members:
-            self._members = members
-            for connection in list(self._connections.values()):
-                self._send(connection, Members(members))
-
-    def leave(self, reason: str) -> None:
-        """Send every client to another replica and take no new ones (V11); verdicts of pending batches still go out."""
-        self._leaving = reason or "stopping"
-        for connection in list(self._connections.values()):
-            self._send(connection, Goodbye(self._leaving))
-
-    def close(self) -> None:
-        """Stop; the socket is closed. Safe to call twice."""
-        self._timer.cancel()
-        self._socket.close()
-
     # ------------------------------------------------------------------ frames in
 
     def _on_frames(self, messages: list[Message]) -> None:
         self.intake.now_s = time.monotonic()  # the loop's own is that of when it woke
-        trouble = self._trouble()
-        for parts, key in zip(messages, self._socket.keys, strict=False):
-            try:
-                self._on_message(parts, key, trouble)
-            except UnsupportedVersion as error:
-                self.counters["dropped"] += 1
-                self._fail(parts[0], 0, error)
-            except BadFrame:
-                self.counters["dropped"] += 1
-            except WrongCluster as error:
-                self.counters["wrong_cluster"] += 1
-                self._fail(parts[0], 0, error)
+        super()._on_frames(messages)
+
+    def _on_wake(self) -> None:
         self._submit()
 
-    def _on_message(self, parts: Message, key: str, trouble: RingcastError | None) -> None:
-        route = parts[0]
-        frame = decode(parts[1] if len(parts) > 1 else b"", len(parts) - 2)
-        connection = self._connections.get(route)
-        message = frame.message
-        cluster = self._replica.cluster()
-        if frame.cluster not in (cluster, ANY_CLUSTER) or frame.ring != self._ring:
-            expect(frame, cluster, self._ring)
-        if connection is not None and connection.key != key:
-            self._drop(connection)  # its name came to be another connection's
-            connection = None
-        if connection is None:
-            if type(message) is Hello:
-                self._on_hello(route, message, key)
-            elif type(message) is not Goodbye:
-                self.counters["strangers"] += 1
-                self._fail(route, 0, NotReady(replica=self._member, state="waiting for HELLO on this connection"))
-            return
-        connection.silent_ticks = 0
+    def _on_request(
+        self, connection: Account, message: WireMessage, parts: Message, trouble: RingcastError | None
+    ) -> None:
         match message:
             case Publish():
                 self._on_publish(connection, message, parts[2], trouble)
             case Ping(nonce):
-                standing = self._replica.standing()
-                self._send(connection, Pong(nonce, trouble is None, connection.credit, standing.next_offset))
+                next_offset = self._shell.standing().next_offset
+                self._send(connection, Pong(nonce, trouble is None, connection.credit, next_offset))
             case Fetch() | Query():
-                self._on_request(connection, message)
-            case Hello():
-                self._drop(connection)
-                self._on_hello(route, message, key)
-            case Goodbye():
-                self._drop(connection)
+                self._on_question(connection, message)
             case _:
                 self.counters["dropped"] += 1  # a frame that only replicas send
 
-    def _on_hello(self, route: bytes, hello: Hello, key: str) -> None:
-        grant = grant_of(self._security, key)
-        if grant is None:
-            self.counters["without_grant"] += 1  # revoked in this moment: it is cut
-            return
-        cluster = self._replica.cluster()
-        if cluster == UNKNOWN_CLUSTER or self._leaving:
-            self._fail(route, 0, self._trouble() or NotReady(replica=self._member, state="starting"))
-            return
-        if len(self._connections) >= self.limits.connections_max:
-            state = f"full: it serves {len(self._connections)} clients, its limit"
-            self._fail(route, 0, NotReady(replica=self._member, state=state))
-            return
+    def _connect(self, route: bytes, hello: Hello, key: str, grant: Grant) -> Account:
         credit = self.intake.grant(hello.wanted, len(self._connections) + 1)
-        connection = self._connections[route] = _Connection(route, hello.client, credit, key, grant)
-        self.counters["hello"] += 1
-        limits, standing = self.limits, self._replica.standing()
-        batch = Limits(limits.batch_bytes_max, limits.batch_count_max, TOPIC_BYTES_MAX, limits.intake.outstanding_max)
-        incarnation, view, opened, next_offset = standing
-        welcome = Welcome(
-            self._member, incarnation, view, opened, credit, batch, self._feed, next_offset, self._members
-        )
-        self._send(connection, welcome)
+        return Account(route, hello.client, credit, key, grant)
 
-    def _on_publish(
-        self, connection: _Connection, publish: Publish, packed: bytes, trouble: RingcastError | None
-    ) -> None:
+    def _welcome(self, connection: Account) -> Welcome:
+        limits, (incarnation, view, opened, next_offset) = self.limits, self._shell.standing()
+        batch = Limits(limits.batch_bytes_max, limits.batch_count_max, TOPIC_BYTES_MAX, limits.intake.outstanding_max)
+        credit, feed, members = connection.credit, self._feed, self._members
+        return Welcome(self._replica, incarnation, view, opened, credit, batch, feed, next_offset, members)
+
+    def _on_publish(self, connection: Account, publish: Publish, packed: bytes, trouble: RingcastError | None) -> None:
         self.counters["publish"] += 1
         error = trouble or self._check(connection, publish, packed) or self.intake.accept(connection, publish, packed)
         if error is not None:
             self._refuse(connection, publish.client, publish.sequence, error)
 
-    def _check(self, connection: _Connection, publish: Publish, packed: bytes) -> RingcastError | None:
+    def _check(self, connection: Account, publish: Publish, packed: bytes) -> RingcastError | None:
         limits = self.limits
         if not _may_publish(publish.topic):
             return IllegalTopic(topic=publish.topic[: TOPIC_BYTES_MAX + 1], limit=TOPIC_BYTES_MAX)
@@ -317,7 +214,7 @@ class Gateway:
             return error
         return None if connection.grant.admin else connection.grant.refuse_publish(publish.topic, packed)
 
-    def _on_request(self, connection: _Connection, request: Fetch | Query) -> None:
+    def _on_question(self, connection: Account, request: Fetch | Query) -> None:
         self.counters["requests"] += 1
         number = request.request
         if type(request) is Fetch and (not is_pattern(request.pattern) or request.pattern == CUSTOMERS_TOPIC):
@@ -335,25 +232,20 @@ class Gateway:
             return
         connection.requests.add(number)
         query = request.name if type(request) is Query else ""
-        self._replica.answer(request, partial(self._reply, connection, number, query))
+        self._shell.answer(request, partial(self._reply, connection, number, query))
 
     # ------------------------------------------------------------------ frames out
 
     def _submit(self) -> None:
-        if not self.intake.queued or self._replica.trouble() is not None:
+        if not self.intake.queued or self._trouble() is not None:
             return
-        for frames in self.intake.take_requests(self._replica.room()):
-            self._replica.submit(frames)
+        for frames in self.intake.take_requests(self._shell.room()):
+            self._shell.submit(frames)
             self.counters["submitted"] += 1
-
-    def _trouble(self) -> RingcastError | None:
-        if self._leaving:
-            return NotReady(replica=self._member, state=f"leaving: {self._leaving}")
-        return self._replica.trouble()
 
     def _reply(
         self,
-        connection: _Connection,
+        connection: Account,
         number: int,
         query: str,
         answer: Fetched | Answer | RingcastError,
@@ -368,77 +260,20 @@ class Gateway:
         if isinstance(answer, RingcastError):
             self._fail(connection.route, number, answer)
             return
-        header = encode(self._replica.cluster(), self._ring, answer._replace(request=number))
-        frames = (connection.route, header, *payloads)
-        size = len(header) + sum(map(len, payloads))
-        if size < TRACKED_BYTES_MIN:
-            self._mind(connection, self._socket.send(frames))
-            return
-        outcome, tracker = self._socket.send_tracked(frames)
-        self._mind(connection, outcome)
-        unread = connection.unread
-        if tracker is not None:
-            unread.append((tracker, size))
-            connection.unread_bytes += size
-        while unread and unread[0][0].done:
-            connection.unread_bytes -= unread.popleft()[1]
-        if connection.unread_bytes > self.limits.answer_bytes_max and not connection.closed:
-            self._cut(connection)
+        self._send(connection, answer._replace(request=number), payloads)
 
     def _refuse(self, account: Account, client: bytes, sequence: int, error: RingcastError, last: int = -1) -> None:
         self.counters["refused"] += 1
-        header = encode(self._replica.cluster(), self._ring, refusal(client, sequence, error, last))
-        self._send_frames(account.route, (account.route, header))
+        frame = encode(self._cluster(), self._ring, refusal(client, sequence, error, last))
+        self._send_to(account.route, (account.route, frame))
 
-    def _send(self, connection: _Connection, message: WireMessage) -> None:
-        header = encode(self._replica.cluster(), self._ring, message)
-        self._send_frames(connection.route, (connection.route, header))
-
-    def _fail(self, route: bytes, number: int, error: RingcastError) -> None:
-        self.counters["failed"] += 1
-        header = encode(self._replica.cluster(), self._ring, failure(number, error))
-        self._send_frames(route, (route, header))
-
-    def _send_frames(self, route: bytes, frames: Sequence[bytes]) -> None:
-        outcome = self._socket.send(frames)
-        if outcome is not Sent.DONE:
-            connection = self._connections.get(route)
-            if connection is not None:
-                self._mind(connection, outcome)
-
-    def _mind(self, connection: _Connection, outcome: Sent) -> None:
-        if outcome is Sent.FULL:
-            self._cut(connection)
-        elif outcome is Sent.GONE:
-            self._drop(connection)
-
-    # ------------------------------------------------------------------ the end of a connection
-
-    def _cut(self, connection: _Connection) -> None:
-        """It does not read what it asked for (A9): forget it; at its next frame it is told to say HELLO again."""
-        self.counters["cut"] += 1
-        self._drop(connection)
-
-    def _drop(self, connection: _Connection) -> None:
-        self._connections.pop(connection.route, None)
+    def _drop(self, connection: Account) -> None:
+        super()._drop(connection)
         self.intake.close(connection)
 
-    def _keys_changed(self) -> None:
-        """Who has other rights than before says HELLO again, or is gone for good: its connection is cut already."""
-        assert self._security is not None
-        for connection in list(self._connections.values()):
-            if self._security.grant(connection.key) != connection.grant:
-                self._drop(connection)
-
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._tick)
-        # Counted in ticks, not in time: a process that was stopped itself must not take its clients for dead.
-        for connection in list(self._connections.values()):
-            connection.silent_ticks += 1
-            if connection.silent_ticks > SILENT_TICKS_MAX:
-                self.counters["expired"] += 1
-                self._drop(connection)
-        trouble = self._replica.trouble()
+        super()._tick()
+        trouble = self._trouble()
         if trouble is None:
             self._submit()
         elif not self._leaving:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from string import ascii_letters, digits
 
-from ringcast.batch import count_of, unpack
-from ringcast.cursors import decode_operation
+from ringcast.bus.batch import count_of, unpack
+from ringcast.bus.cursors import decode_operation
+from ringcast.bus.feed import CONTROL, SEPARATOR
+from ringcast.bus.topics import ALL, CURSORS_TOPIC, CUSTOMERS_TOPIC, is_pattern, is_reserved, matches
 from ringcast.errors import BadFrame, NotAllowed
-from ringcast.feed import CONTROL, SEPARATOR
 from ringcast.strict import Plain
-from ringcast.topics import ALL, CURSORS_TOPIC, CUSTOMERS_TOPIC, is_pattern, is_reserved, matches
 from ringcast.wire import Answer, Fetch, Query
 
 #: The services beside the bus, as names in patterns: the product store, and the marketplace's interfaces.

@@ -7,11 +7,13 @@ connection, so that a client that comes back and resends it waits for the same v
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ringcast.batch import digest
+from broker.connection import Connection
+from broker.grants import ANYTHING, Grant
+from ringcast.bus.batch import digest
+from ringcast.bus.request import BatchHeader, encode_batch_headers
 from ringcast.errors import IdReused, RingcastError, WindowExceeded
-from ringcast.request import BatchHeader, encode_batch_headers
 from ringcast.wire import Publish
 
 DURABILITY_MAJORITY = 0
@@ -30,23 +32,15 @@ class IntakeLimits:
     request_batches_max: int = 1_024
 
 
-@dataclass(eq=False, slots=True)
-class Account:
-    """What one connection has unanswered. 0 <= bytes; count = its pending batches."""
+class Account(Connection):
+    """A client of the bus; what is unanswered are its pending batches. `requests`: numbers of its open questions."""
 
-    route: bytes
-    client: bytes
-    credit: int
-    bytes: int = 0
-    count: int = 0
-    silent_ticks: int = 0
-    requests: set[int] = field(default_factory=set)
-    closed: bool = False
+    __slots__ = ("credit", "requests")
 
-    def charge(self, size: int, count: int) -> None:
-        """Count `count` batches of `size` bytes in all as pending; negative: as answered."""
-        self.bytes += size
-        self.count += count
+    def __init__(self, route: bytes, client: bytes, credit: int, key: str = "", grant: Grant = ANYTHING) -> None:
+        super().__init__(route, client, key, grant)
+        self.credit = credit
+        self.requests: set[int] = set()
 
 
 class Pending:

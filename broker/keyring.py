@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from broker.grants import Grant
+from ringcast.bus.topics import is_pattern, is_topic
 from ringcast.errors import KeysUnusable
 from ringcast.keys import is_key, read_document
-from ringcast.topics import is_pattern, is_topic
 
 FILE_NAME = "keyring.json"
 KEYS_OF_ONE_MAX = 2

@@ -9,9 +9,9 @@ from cli.common import NO, ClusterOption, JsonOption, TimeoutOption, reported
 from cli.market import AfterOption, ItemArgument, SessionOption, add_account_commands, done, money, on
 from cli.market_seller import COLUMNS, item_rows
 from ringcast.market import Buyer, Purchase
-from ringcast.market_client import HISTORY_PAGE, PAGE
-from ringcast.market_limits import HISTORY_PAGE_MAX
-from ringcast.products_limits import PAGE_MAX
+from ringcast.market.client import HISTORY_PAGE, PAGE
+from ringcast.market.limits import HISTORY_PAGE_MAX
+from ringcast.product_store.limits import PAGE_MAX
 
 buyer_app = typer.Typer(help="What a buyer does.", no_args_is_help=True)
 add_account_commands(buyer_app, Buyer)

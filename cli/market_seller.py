@@ -9,8 +9,8 @@ from cli.common import ClusterOption, JsonOption, TimeoutOption, reported
 from cli.market import AfterOption, ItemArgument, SessionOption, add_account_commands, done, money, on
 from ringcast import Condition, Item
 from ringcast.market import Seller
-from ringcast.market_client import PAGE
-from ringcast.products_limits import PAGE_MAX
+from ringcast.market.client import PAGE
+from ringcast.product_store.limits import PAGE_MAX
 
 seller_app = typer.Typer(help="What a seller does.", no_args_is_help=True)
 add_account_commands(seller_app, Seller)

@@ -11,9 +11,9 @@ import typer
 import ringcast
 from cli import render
 from cli.common import NO, REFUSED, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from ringcast.products_client import PAGE
-from ringcast.products_limits import PAGE_MAX
-from ringcast.products_rows import Format, Imported, RowWriter, export_items, format_of, import_rows, read_rows
+from ringcast.product_store.client import PAGE
+from ringcast.product_store.limits import PAGE_MAX
+from ringcast.product_store.rows import Format, Imported, RowWriter, export_items, format_of, import_rows, read_rows
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def remove(
 
 @contextmanager
 def _opened(name: str, mode: str) -> Iterator[IO[str]]:
-    """A file of rows, as ringcast/products_rows.py wants it; - is stdin or stdout."""
+    """A file of rows, as ringcast/product_store/rows.py wants it; - is stdin or stdout."""
     if name == "-":
         stream = sys.stdin if mode == "r" else sys.stdout
         if hasattr(stream, "reconfigure"):

@@ -24,7 +24,7 @@ from cli.products import products_app
 from replicas.local.files import PRODUCTS, LocalClusterError
 from replicas.products import config as products_config
 from replicas.products.overview import look
-from ringcast.products_admin import MakeSnapshot, Transfer
+from ringcast.product_store.admin import MakeSnapshot, Transfer
 
 POLL_S = 0.1
 #: A replica that was told to lead does within an election timeout or two.

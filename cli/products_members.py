@@ -14,7 +14,7 @@ from cli.products import products_app
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import PRODUCTS, LocalClusterError, peer_entry
 from replicas.products.config import MemberAddress
-from ringcast.products_admin import AddMember, RemoveMember
+from ringcast.product_store.admin import AddMember, RemoveMember
 
 members_app = typer.Typer(help="List, add and remove the product store's replicas.", no_args_is_help=True)
 

@@ -114,7 +114,7 @@ def buyers(
 def _interface(party: str, config: Path | None, member: int | None, log_level: str | None) -> None:
     from replicas.market import config as market_config
     from replicas.market.replica import run
-    from ringcast.market_types import Party
+    from ringcast.market.types import Party
 
     loaded = market_config.load(config, {"id": member, "log_level": log_level})
     raise typer.Exit(run(loaded.config, Party(party)))

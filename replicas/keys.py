@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from broker.grants import PRODUCTS
 from broker.keyring import FILE_NAME, KEYS_OF_ONE_MAX, parse
 from broker.security import SERVER_FILE
+from ringcast.bus.topics import CUSTOMERS_TOPIC, is_pattern, is_topic
 from ringcast.keys import FORMAT, Pair, read_document
-from ringcast.topics import CUSTOMERS_TOPIC, is_pattern, is_topic
 
 ADMIN = "admin"
 #: What the marketplace's interfaces do at the two databases, under their own keys.

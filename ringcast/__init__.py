@@ -15,7 +15,11 @@
 """
 
 from ringcast import market, sync
-from ringcast.client import Bus, connect
+from ringcast.bus.client import Bus, connect
+from ringcast.bus.joining import Ticket
+from ringcast.bus.messages import Batch, Message
+from ringcast.bus.publisher import Publisher
+from ringcast.bus.subscription import Subscription
 from ringcast.errors import (
     AlreadyApplied,
     BadFrame,
@@ -57,12 +61,8 @@ from ringcast.errors import (
     WindowExceeded,
     WrongCluster,
 )
-from ringcast.joining import Ticket
-from ringcast.messages import Batch, Message
-from ringcast.products_client import ProductStore, products
-from ringcast.products_types import Condition, Item, Match, OrderState, Page, Reservation, SoldLine, Stock
-from ringcast.publisher import Publisher
-from ringcast.subscription import Subscription
+from ringcast.product_store.client import ProductStore, products
+from ringcast.product_store.types import Condition, Item, Match, OrderState, Page, Reservation, SoldLine, Stock
 from ringcast.types import CursorInfo, Headers, Receipt, Record, Status, TopicInfo
 
 __all__ = [

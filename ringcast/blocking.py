@@ -19,6 +19,9 @@ A_co = TypeVar("A_co", covariant=True)
 class Client(Protocol):
     """What is entered and closed."""
 
+    @property
+    def replica(self) -> int: ...
+
     async def __aenter__(self) -> object: ...
 
     async def close(self) -> None: ...
@@ -104,6 +107,11 @@ class BlockingClient(Generic[C]):
         if self._loop is None:
             raise Closed(what=type(self).__name__.lower())
         return self._loop
+
+    @property
+    def replica(self) -> int:
+        """The id of the replica that we are connected to, or were last."""
+        return self.inner.replica
 
     def __enter__(self) -> Self:
         self._loop = Loop()

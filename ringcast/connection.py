@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from ringcast.batch import BATCH_BYTES_MAX
+from ringcast.bus.batch import BATCH_BYTES_MAX
 from ringcast.errors import BadFrame, Disconnected, HandshakeRefused, ProtocolError, RingcastError, Unreachable
 from ringcast.keys import Credentials
 from ringcast.sockets import Watched

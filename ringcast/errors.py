@@ -42,7 +42,7 @@
 
 Each class has a wire code and a sentence with named details: what happened, to which value, the limit, the next step.
 Only the code and the details travel; both sides make the same sentence of them. The marketplace's own refusals are in
-market_errors.py.
+market/errors.py.
 """
 
 from collections.abc import Mapping

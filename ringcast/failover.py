@@ -52,6 +52,15 @@ class Failover(ABC):
     def context(self) -> "zmq.Context[zmq.Socket[bytes]]":
         return self._context
 
+    @property
+    @abstractmethod
+    def replica(self) -> int:
+        """The id of the replica that we are connected to, or were last."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the search, the connection and what waits for answers."""
+
     @abstractmethod
     async def _serve(self, address: str) -> None:
         """One connection from HELLO to its end; the child calls `_attached` in between. Raises what ended it."""

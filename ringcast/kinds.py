@@ -1,17 +1,19 @@
 """Calls as msgpack arrays `[kind, ...fields]`: one table of classes says what travels and what each field may be."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-from ringcast.products_limits import Limit
+from ringcast.product_store.limits import Limit
 from ringcast.strict import bad, dumps, loads
+
+#: Number -> (class of a named tuple, the limit of each field). Numbers are given once and never used again.
+Table: TypeAlias = dict[int, tuple[type[Any], tuple[Limit, ...]]]
 
 
 class Kinds:
-    """A table of named tuples by number. Numbers are given once and never used again."""
+    """The calls of a table."""
 
-    def __init__(self, table: Mapping[int, tuple[type[Any], tuple[Limit, ...]]], bytes_max: int) -> None:
-        """`table`: number -> (class, the limit of each field)."""
+    def __init__(self, table: Table, bytes_max: int) -> None:
         self._table = table
         self._numbers = {kind: number for number, (kind, _) in table.items()}
         self._bytes_max = bytes_max

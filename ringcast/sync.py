@@ -14,19 +14,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-import ringcast.client
-import ringcast.joining
-import ringcast.messages
-import ringcast.publisher
-import ringcast.subscription
 from ringcast.blocking import BlockingClient, Loop, blocking
+from ringcast.bus import client as bus_client
+from ringcast.bus import joining, messages, publisher, subscription
+from ringcast.bus.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.bus.publisher import LINGER_MS
+from ringcast.bus.subscription import Start
 from ringcast.endpoints import Cluster, Keys
 from ringcast.errors import Closed
-from ringcast.joining import BATCH_BYTES, BATCH_MESSAGES
-from ringcast.market_sync import Buyer, Seller
-from ringcast.products_sync import ProductStore, products
-from ringcast.publisher import LINGER_MS
-from ringcast.subscription import Start
+from ringcast.following import TIMEOUT_S
+from ringcast.market.sync import Buyer, Seller
+from ringcast.product_store.sync import ProductStore, products
 from ringcast.types import Headers, Receipt, Record
 
 __all__ = [
@@ -47,15 +45,15 @@ def connect(
     cluster: Cluster,
     *,
     replica: int | None = None,
-    timeout: float = ringcast.client.TIMEOUT_S,
+    timeout: float = TIMEOUT_S,
     window_bytes: int = 0,
     keys: Keys = None,
 ) -> "Bus":
     """A bus to enter with `with`; the arguments and errors of `ringcast.connect`."""
-    return Bus(ringcast.client.connect(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes, keys=keys))
+    return Bus(bus_client.connect(cluster, replica=replica, timeout=timeout, window_bytes=window_bytes, keys=keys))
 
 
-class Bus(BlockingClient[ringcast.client.Bus]):
+class Bus(BlockingClient[bus_client.Bus]):
     """`ringcast.Bus`, waiting."""
 
     @property
@@ -64,27 +62,22 @@ class Bus(BlockingClient[ringcast.client.Bus]):
         return self.inner.cluster
 
     @property
-    def replica(self) -> int:
-        """The id of the replica that we are connected to, or were last."""
-        return self.inner.replica
-
-    @property
     def client(self) -> bytes:
         """Our client id, 16 bytes; a new one after SessionExpired."""
         return self.inner.client
 
-    publish = blocking(ringcast.client.Bus.publish)
-    publish_many = blocking(ringcast.client.Bus.publish_many)
-    query = blocking(ringcast.client.Bus.query)
-    status = blocking(ringcast.client.Bus.status)
-    topics = blocking(ringcast.client.Bus.topics)
-    offset_at = blocking(ringcast.client.Bus.offset_at)
-    cursors = blocking(ringcast.client.Bus.cursors)
-    cursor = blocking(ringcast.client.Bus.cursor)
-    reset_cursor = blocking(ringcast.client.Bus.reset_cursor)
-    delete_cursor = blocking(ringcast.client.Bus.delete_cursor)
-    fetch = blocking(ringcast.client.Bus.fetch)
-    get = blocking(ringcast.client.Bus.get)
+    publish = blocking(bus_client.Bus.publish)
+    publish_many = blocking(bus_client.Bus.publish_many)
+    query = blocking(bus_client.Bus.query)
+    status = blocking(bus_client.Bus.status)
+    topics = blocking(bus_client.Bus.topics)
+    offset_at = blocking(bus_client.Bus.offset_at)
+    cursors = blocking(bus_client.Bus.cursors)
+    cursor = blocking(bus_client.Bus.cursor)
+    reset_cursor = blocking(bus_client.Bus.reset_cursor)
+    delete_cursor = blocking(bus_client.Bus.delete_cursor)
+    fetch = blocking(bus_client.Bus.fetch)
+    get = blocking(bus_client.Bus.get)
 
     def publisher(
         self,
@@ -96,7 +89,7 @@ class Bus(BlockingClient[ringcast.client.Bus]):
     ) -> "Publisher":
         """As `ringcast.Bus.publisher`; use it with `with`, or `close()` it."""
 
-        async def make() -> ringcast.publisher.Publisher:
+        async def make() -> publisher.Publisher:
             return self.inner.publisher(
                 topic, batch_bytes=batch_bytes, batch_messages=batch_messages, linger_ms=linger_ms
             )
@@ -108,7 +101,7 @@ class Bus(BlockingClient[ringcast.client.Bus]):
     ) -> "Subscription":
         """As `ringcast.Bus.subscribe`; iterate with `for`."""
 
-        async def make() -> ringcast.subscription.Subscription:
+        async def make() -> subscription.Subscription:
             return self.inner.subscribe(topic, start, cursor, replica)
 
         return Subscription(self.loop, self.loop.run(make()))
@@ -117,7 +110,7 @@ class Bus(BlockingClient[ringcast.client.Bus]):
 class Ticket:
     """The receipt of one message, when it comes."""
 
-    def __init__(self, loop: Loop, inner: ringcast.joining.Ticket) -> None:
+    def __init__(self, loop: Loop, inner: joining.Ticket) -> None:
         self.loop = loop
         self.inner = inner
 
@@ -137,7 +130,7 @@ class Ticket:
 class Publisher:
     """`ringcast.Publisher`, waiting."""
 
-    def __init__(self, loop: Loop, inner: ringcast.publisher.Publisher) -> None:
+    def __init__(self, loop: Loop, inner: publisher.Publisher) -> None:
         self.loop = loop
         self.inner = inner
 
@@ -145,8 +138,8 @@ class Publisher:
         """As `ringcast.Publisher.send`: waits only at the window; `ticket.result()` waits for the receipt."""
         return Ticket(self.loop, self.loop.run(self.inner.send(payload, headers)))
 
-    flush = blocking(ringcast.publisher.Publisher.flush)
-    close = blocking(ringcast.publisher.Publisher.close)
+    flush = blocking(publisher.Publisher.flush)
+    close = blocking(publisher.Publisher.close)
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +155,7 @@ class Message(Record):
     """`ringcast.Message`, waiting."""
 
     loop: Loop | None = field(default=None, repr=False, compare=False)
-    inner: ringcast.messages.Message | None = field(default=None, repr=False, compare=False)
+    inner: messages.Message | None = field(default=None, repr=False, compare=False)
 
     def done(self, timeout: float | None = None) -> None:
         """As `ringcast.Message.done`."""
@@ -174,7 +167,7 @@ class Message(Record):
 class Subscription:
     """`ringcast.Subscription`, waiting; an iteration ends when the subscription is closed."""
 
-    def __init__(self, loop: Loop, inner: ringcast.subscription.Subscription) -> None:
+    def __init__(self, loop: Loop, inner: subscription.Subscription) -> None:
         self.loop = loop
         self.inner = inner
 
@@ -191,7 +184,7 @@ class Subscription:
                     one.topic, one.payload, one.offset, one.time_us, one.client, one.packed_headers, self.loop, one
                 )
 
-    def batches(self) -> Iterator[ringcast.messages.Batch]:
+    def batches(self) -> Iterator[messages.Batch]:
         """The batches as they were published, for ever."""
         while True:
             try:
@@ -200,8 +193,8 @@ class Subscription:
                 return
             yield batch
 
-    begin = blocking(ringcast.subscription.Subscription.begin)
-    close = blocking(ringcast.subscription.Subscription.close)
+    begin = blocking(subscription.Subscription.begin)
+    close = blocking(subscription.Subscription.close)
 
     def __enter__(self) -> Self:
         self.begin()

@@ -13,16 +13,16 @@ version, so that any two versions can tell each other so. Decoding is strict and
     GOODBYE    <->                 leaving: the client is done, or the replica asks it to move on (V11)
                <-  MEMBERS         other members, or other addresses of theirs (V12)
 
-Frames of the product store are in products_wire.py, those of the marketplace in market_wire.py.
+Frames of the product store are in product_store/wire.py, those of the marketplace in market/wire.py.
 """
 
 from typing import Any, NamedTuple, TypeAlias
 
-from ringcast.batch import COUNT_MAX
+from ringcast.bus.batch import COUNT_MAX
 from ringcast.errors import Detail, RingcastError, UnsupportedVersion, WrongCluster, from_wire
-from ringcast.market_wire import SCHEMA as MARKET_SCHEMA
-from ringcast.market_wire import Call
-from ringcast.products_wire import SCHEMA, Ask, Found, Operate, Outcomes
+from ringcast.market.wire import SCHEMA as MARKET_SCHEMA
+from ringcast.market.wire import Call
+from ringcast.product_store.wire import SCHEMA, Ask, Found, Operate, Outcomes
 from ringcast.strict import (
     U64_MAX,
     Check,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ringcast.errors import BadFrame
-from ringcast.products_admin import ADDRESS_CHARACTERS_MAX, MEMBER_ID_MAX
+from ringcast.product_store.admin import ADDRESS_CHARACTERS_MAX, MEMBER_ID_MAX
 from ringcast.strict import U64_MAX, array, bad, dumps, flag, integer, loads, many, text
 from store.raft_contract import Member, Members
 

@@ -9,8 +9,8 @@ from typing import Self
 import ringcast
 from bench.clients import READ_KEYS, Where
 from bench.loads import Load, in_tasks, keep_open
-from ringcast.products_operations import Put
-from ringcast.products_rows import Row, import_rows
+from ringcast.product_store.operations import Put
+from ringcast.product_store.rows import Row, import_rows
 
 CATEGORIES, WORDS, SELLERS = 20, 200, 100
 _NAME_CHARACTERS = 40

@@ -1,13 +1,12 @@
-"""Ringcast replicas, through the same module that `ringcast up` uses."""
+"""Ringcast's bus."""
 
 import os
-import shutil
 import signal
 import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -15,14 +14,13 @@ from typing import ClassVar, NamedTuple
 import ringcast.sync
 from bench.errors import ProcessFailed
 from bench.systems import WORKLOADS
+from bench.systems.local import Local
 from replicas.local.cluster import KEYS_NAME, LocalCluster
-from replicas.local.files import LocalClusterError
 from ringcast.keys import ENVIRONMENT
 
 _STATUS_TIMEOUT_S = 1.0
 _HOLDER_TIMEOUT_S = 5.0
 _NEXT_OFFSET = "ringcast_next_offset{"
-READY_TIMEOUT_S = 60.0
 
 
 class Struck(NamedTuple):
@@ -33,10 +31,9 @@ class Struck(NamedTuple):
 
 
 @dataclass(slots=True)
-class Ringcast:
+class Ringcast(Local):
     """A local cluster. `name` tells two sizes of it apart."""
 
-    replicas: int
     durability: str
     name: str = "ringcast"
     workloads: tuple[str, ...] = WORKLOADS
@@ -44,7 +41,6 @@ class Ringcast:
     fresh: bool = False
     secure: bool = False
     cluster_class: ClassVar[type[LocalCluster]] = LocalCluster
-    _cluster: LocalCluster | None = field(default=None, init=False)
 
     @property
     def label(self) -> str:
@@ -56,35 +52,13 @@ class Ringcast:
         """What a receipt means."""
         return "synced on a majority" if self.durability == "majority" else "in the memory of a majority"
 
-    def missing(self) -> str | None:
-        """Nothing: it is us."""
-        return None
-
     def start(self, folder: Path) -> None:
         """Start all replicas."""
         settings = {"durability": self.durability}
-        self._cluster = self.cluster_class.create(folder, self.replicas, settings, secure=self.secure)
+        cluster = self.cluster_class.create(folder, self.replicas, settings, secure=self.secure)
         if self.secure:
             os.environ[ENVIRONMENT] = str(folder / KEYS_NAME)  # for the clients, which are processes of their own
-        try:
-            self._cluster.start()
-            self._cluster.wait_ready(timeout_s=READY_TIMEOUT_S)
-        except LocalClusterError as error:
-            raise ProcessFailed(str(error)) from None
-
-    @property
-    def cluster(self) -> LocalCluster:
-        """The running cluster."""
-        assert self._cluster is not None, "start() comes first"
-        return self._cluster
-
-    def endpoints(self) -> tuple[str, ...]:
-        """Of all replicas, by id."""
-        return tuple(replica.client for replica in self.cluster.replicas.values())
-
-    def pids(self) -> list[int]:
-        """Of those that run, by id."""
-        return [self.cluster.replicas[member].pid for member in self.cluster.running()]
+        self._run(cluster)
 
     def leader(self) -> int:
         """The token holder at some moment."""
@@ -124,10 +98,6 @@ class Ringcast:
             return None
         return next((int(float(line.split()[-1])) for line in lines if line.startswith(_NEXT_OFFSET)), None)
 
-    def kill(self, member: int) -> None:
-        """kill -9 of one replica."""
-        self.cluster.kill(member)
-
     def pause(self, member: int) -> None:
         """SIGSTOP."""
         self.cluster.signal(member, signal.SIGSTOP)
@@ -137,26 +107,8 @@ class Ringcast:
         self.cluster.signal(member, signal.SIGCONT)
         self._wait([member])
 
-    def revive(self, member: int) -> None:
-        """Start a killed replica."""
-        self.cluster.restart(member)
-        self._wait([member])
-
-    def wipe(self, member: int) -> None:
-        """Kill one replica and delete its data."""
-        self.cluster.kill(member)
-        shutil.rmtree(self.cluster.replicas[member].data)
-
-    def _wait(self, members: list[int]) -> None:
-        try:
-            self.cluster.wait_ready(members, READY_TIMEOUT_S)
-        except LocalClusterError as error:
-            raise ProcessFailed(str(error)) from None
-
     def stop(self) -> None:
         """End all replicas."""
-        if self._cluster is not None:
-            for member in self._cluster.running():
-                self._cluster.kill(member)
-            self._cluster = None
-            os.environ.pop(ENVIRONMENT, None)
+        # Not `super()`: a dataclass with slots is another class than the one that it stands in.
+        Local.stop(self)
+        os.environ.pop(ENVIRONMENT, None)

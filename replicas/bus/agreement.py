@@ -14,11 +14,11 @@ from typing import Any, Final, Protocol
 from broker.gateway import Standing
 from replicas.bus.batches import messages_of
 from replicas.bus.topics import CHECKPOINT_SLOTS, FeedEntry, Topics
-from ringcast.batch import digest, pack
+from ringcast.bus.batch import digest, pack
+from ringcast.bus.request import BatchHeader, encode_batch_headers
+from ringcast.bus.topics import DIGESTS_TOPIC
 from ringcast.errors import BadFrame, RingcastError
-from ringcast.request import BatchHeader, encode_batch_headers
 from ringcast.strict import array, binary, dumps, integer, loads
-from ringcast.topics import DIGESTS_TOPIC
 from ringcast.types import CLIENT_ID_BYTES
 
 _BYTES_MAX: Final = 256

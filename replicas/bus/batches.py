@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ringcast.batch import unpack
-from ringcast.cursors import CursorOperation, decode_operation
+from ringcast.bus.batch import unpack
+from ringcast.bus.cursors import CursorOperation, decode_operation
+from ringcast.bus.request import BatchHeader, decode_batch_headers
 from ringcast.errors import BadFrame
-from ringcast.request import BatchHeader, decode_batch_headers
 from sequencer.types import Request
 
 

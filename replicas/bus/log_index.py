@@ -13,8 +13,8 @@ from replicas.bus import rows
 from replicas.bus.batches import batches_of
 from replicas.bus.rows import RowError
 from replicas.bus.topics import FeedEntry
-from ringcast.request import BatchHeader
-from ringcast.topics import ALL, matches
+from ringcast.bus.request import BatchHeader
+from ringcast.bus.topics import ALL, matches
 from ringcast.wire import BatchInfo
 from sequencer.types import Request, SlotRecord
 from store.contract import DeleteRange

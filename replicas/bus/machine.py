@@ -15,8 +15,8 @@ from replicas.bus.queries import Queries
 from replicas.bus.recent import Recent
 from replicas.bus.record_codec import decode_record
 from replicas.bus.topics import Delivery, Topics
+from ringcast.bus.topics import CUSTOMERS_TOPIC
 from ringcast.strict import Plain
-from ringcast.topics import CUSTOMERS_TOPIC
 from sequencer.types import SlotRecord
 from store.contract import Operation
 

@@ -11,10 +11,10 @@ from typing import Protocol
 from replicas.bus.log_index import LogIndex, Placed, Reader
 from replicas.bus.recent import Recent
 from replicas.bus.topics import CHECKPOINT_SLOTS, FeedEntry, Topics
-from ringcast.cursors import check_cursor_name
+from ringcast.bus.cursors import check_cursor_name
+from ringcast.bus.topics import TOPIC_BYTES_MAX, is_pattern, matches
 from ringcast.errors import Compacted, IllegalTopic, Refused, UnknownQuery
 from ringcast.strict import U63_MAX, Plain
-from ringcast.topics import TOPIC_BYTES_MAX, is_pattern, matches
 from ringcast.wire import FETCHED_BATCHES_MAX, FORWARD, NO_OFFSET, Answer, BatchInfo, Fetch, Fetched, Query
 from sequencer.types import SlotRecord
 from store.contract import DeleteRange

@@ -22,7 +22,9 @@ from replicas.bus.batches import batches_of, cursor_operations, messages_of
 from replicas.bus.rows import CursorRow, Position, TopicRow
 from replicas.customers.machine import Customers
 from replicas.customers.rows import RowReader
-from ringcast.cursors import COMMIT, DELETE, CursorOperation
+from ringcast.bus.cursors import COMMIT, DELETE, CursorOperation
+from ringcast.bus.request import BatchHeader
+from ringcast.bus.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_topic
 from ringcast.errors import (
     AlreadyApplied,
     IdReused,
@@ -32,8 +34,6 @@ from ringcast.errors import (
     SessionExpired,
     TooLarge,
 )
-from ringcast.request import BatchHeader
-from ringcast.topics import CURSORS_TOPIC, CUSTOMERS_TOPIC, TOPIC_BYTES_MAX, is_topic
 from ringcast.wire import NO_OFFSET, BatchInfo
 from sequencer import clients
 from sequencer.clients import ClientBounds, ClientTable, Verdict

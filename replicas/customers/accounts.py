@@ -5,8 +5,8 @@ from typing import Final
 
 from replicas.customers import commands as c
 from replicas.customers.tables import AccountRow, CustomerTables, LoginRow, Meta, split_time_key, time_key
-from ringcast.market_errors import NameTaken, SessionEnded, TooManyAttempts, WrongPassword
-from ringcast.market_types import Party
+from ringcast.market.errors import NameTaken, SessionEnded, TooManyAttempts, WrongPassword
+from ringcast.market.types import Party
 
 SECOND_US: Final = 1_000_000
 #: A session's last use is written so often at most.

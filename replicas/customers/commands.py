@@ -11,14 +11,14 @@ Sessions are named by their hash, and passwords by their scrypt key: neither is 
 
 from typing import Any, Final, NamedTuple
 
-from ringcast import market_limits as market
-from ringcast import products_limits as limits
-from ringcast.batch import DIGEST_BYTES
+from ringcast.bus.batch import DIGEST_BYTES
 from ringcast.errors import BadFrame, UnsupportedVersion
 from ringcast.kinds import Kinds
-from ringcast.market_limits import CART_LINES_MAX
-from ringcast.market_types import Party
-from ringcast.products_limits import Limit, illegal, whole
+from ringcast.market import limits as market
+from ringcast.market.limits import CART_LINES_MAX
+from ringcast.market.types import Party
+from ringcast.product_store import limits
+from ringcast.product_store.limits import Limit, illegal, whole
 from ringcast.strict import array, bad, binary, dumps, integer, loads
 from ringcast.types import CLIENT_ID_BYTES
 

@@ -17,8 +17,8 @@ from replicas.customers.rows import CustomerRows, RowReader
 from replicas.customers.tables import CustomerTables
 from replicas.customers.view import CustomersView
 from ringcast.errors import AlreadyApplied, BadFrame, RingcastError
-from ringcast.products_operations import encode_error, encode_outcome
-from ringcast.products_wire import WINDOW, Operate
+from ringcast.product_store.operations import encode_error, encode_outcome
+from ringcast.product_store.wire import WINDOW, Operate
 from store.contract import PutRow
 from store.products.sessions import SESSIONS_MAX, Repeated, Sessions
 

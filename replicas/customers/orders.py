@@ -6,10 +6,10 @@ from replicas.customers import commands as c
 from replicas.customers.accounts import Accounts
 from replicas.customers.tables import CustomerTables, Meta, OrderRow, split_time_key, time_key
 from ringcast.errors import RingcastError, TooLarge, UnknownItem, from_wire
-from ringcast.market_errors import CartChanged, EmptyCart, FeedbackGiven, NotBought, NotInCart, OrderAbandoned
-from ringcast.market_limits import CART_LINES_MAX
-from ringcast.market_types import CartLine, Feedback, Party, Purchase, PurchaseLine
-from ringcast.products_limits import HOLD_MS_MAX, QUANTITY_MAX
+from ringcast.market.errors import CartChanged, EmptyCart, FeedbackGiven, NotBought, NotInCart, OrderAbandoned
+from ringcast.market.limits import CART_LINES_MAX
+from ringcast.market.types import CartLine, Feedback, Party, Purchase, PurchaseLine
+from ringcast.product_store.limits import HOLD_MS_MAX, QUANTITY_MAX
 
 #: What was refused is remembered for longer than any stock is held.
 REFUSED_US: Final = 2 * HOLD_MS_MAX * 1_000

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from replicas.bus.rows import RowError
 from replicas.customers.rows import TABLE, CustomerRows
 from ringcast.errors import BadFrame
-from ringcast.market_types import CartLine, Purchase, PurchaseLine
+from ringcast.market.types import CartLine, Purchase, PurchaseLine
 from ringcast.strict import dumps, loads
 from store.products.tables import SessionRow
 

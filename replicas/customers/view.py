@@ -7,9 +7,9 @@ from replicas.customers.accounts import IDLE_MINUTES, is_open
 from replicas.customers.commands import QUESTIONS
 from replicas.customers.tables import CustomerTables, LoginRow, Meta
 from ringcast.errors import RingcastError
-from ringcast.market_errors import SessionEnded, UnknownSeller
-from ringcast.market_types import Party
-from ringcast.products_operations import encode_error, encode_outcome
+from ringcast.market.errors import SessionEnded, UnknownSeller
+from ringcast.market.types import Party
+from ringcast.product_store.operations import encode_error, encode_outcome
 from ringcast.strict import Plain
 
 

@@ -15,7 +15,7 @@ from replicas.local.market import LocalMarket
 from replicas.market.audit import Audit, audit
 from ringcast.errors import OutOfStock
 from ringcast.market import Buyer, Seller
-from ringcast.products_types import Item
+from ringcast.product_store.types import Item
 
 SELLERS, BUYERS = 2, 4
 #: Purchases before the kills, and after them.

@@ -15,10 +15,10 @@ from replicas.customers.commands import AUDIT_PAGE_MAX, QUESTIONS, OrdersFrom
 from replicas.market.orders import HOLD_S, ORDER_PREFIX
 from replicas.products.gateway import wall_clock_us
 from ringcast.endpoints import Cluster
-from ringcast.products_client import ProductStore
-from ringcast.products_limits import PAGE_MAX
-from ringcast.products_operations import decode_outcome
-from ringcast.products_types import OrderState, Reservation, Stock
+from ringcast.product_store.client import ProductStore
+from ringcast.product_store.limits import PAGE_MAX
+from ringcast.product_store.operations import decode_outcome
+from ringcast.product_store.types import OrderState, Reservation, Stock
 
 #: What an order may take after its hold: a sweep, and a failover in the middle of it.
 GRACE_S: Final = 10.0

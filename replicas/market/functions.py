@@ -1,4 +1,4 @@
-"""The twenty client functions, as an interface replica carries them out (ringcast/market_functions.py types them).
+"""The twenty client functions, as an interface replica carries them out (ringcast/market/functions.py types them).
 
 A function that changes something ends in exactly one change that has the call's (client, sequence), in customers or in
 products, whatever was found out before it; so an attempt that is repeated elsewhere, or comes late, has the first one's
@@ -16,12 +16,12 @@ from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.orders import Purchases
 from replicas.market.passwords import Hasher, salt_of
 from replicas.products.gateway import wall_clock_us
-from ringcast import market_functions as f
 from ringcast.errors import IdReused, OutcomeUnknown, UnknownOrder
-from ringcast.market_errors import SessionEnded, TooManyAttempts
-from ringcast.market_types import Party
-from ringcast.market_wire import Call
-from ringcast.products_operations import ChangePrice, ChangeQuantity, Confirm, Operation, Put
+from ringcast.market import functions as f
+from ringcast.market.errors import SessionEnded, TooManyAttempts
+from ringcast.market.types import Party
+from ringcast.market.wire import Call
+from ringcast.product_store.operations import ChangePrice, ChangeQuantity, Confirm, Operation, Put
 
 #: What a password is hashed with where there is no such account, so that it takes as long.
 _NO_SALT = bytes(c.SALT_BYTES)

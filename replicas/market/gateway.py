@@ -1,4 +1,4 @@
-"""The client side of an interface replica: calls and questions in, outcomes out (frames: ringcast/market_wire.py).
+"""The client side of an interface replica: calls and questions in, outcomes out (frames: ringcast/market/wire.py).
 
 Nothing is kept here but what is under way, so any interface can take up what another one dropped. What is unanswered is
 bounded, for each client and for all; beyond it a request is REFUSED `overloaded`, and nothing of it was done.
@@ -12,17 +12,18 @@ from typing import Any
 import structlog
 import zmq
 
+from broker.connection import Connection
 from broker.security import Security
 from replicas.market.functions import MarketFunctions
 from replicas.market.orders import Purchases
 from replicas.metrics import Histogram
-from replicas.products.front import Connection, ProductFront, ProductLimits, Standing
-from ringcast import market_functions as f
+from replicas.products.front import ProductFront, ProductLimits, Standing
 from ringcast import wire
 from ringcast.errors import Closed, NotReady, OutcomeUnknown, Overloaded, Refused, RingcastError, Unavailable
-from ringcast.market_wire import Call
-from ringcast.products_operations import encode_error, encode_outcome
-from ringcast.products_wire import Ask, Found, Outcomes
+from ringcast.market import functions as f
+from ringcast.market.wire import Call
+from ringcast.product_store.operations import encode_error, encode_outcome
+from ringcast.product_store.wire import Ask, Found, Outcomes
 from ringcast.strict import Plain
 
 #: Calls and questions under way, of one client and of all.
@@ -78,7 +79,7 @@ class MarketGateway(ProductFront):
     def _on_wake(self) -> None:
         """Every request is under way by itself."""
 
-    def _on_request(self, connection: Connection, message: wire.Message, trouble: RingcastError | None) -> None:
+    def _on_service(self, connection: Connection, message: wire.Message, trouble: RingcastError | None) -> None:
         match message:
             case Call():
                 error = self._denied(connection, change=True) or trouble or self._overload(connection)

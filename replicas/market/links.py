@@ -13,17 +13,17 @@ import zmq
 from replicas.customers import commands as c
 from replicas.customers.commands import COMMANDS, QUESTIONS, Command, encode_command
 from ringcast import wire
-from ringcast.batch import DIGEST_BYTES, digest
+from ringcast.bus.batch import DIGEST_BYTES, digest
+from ringcast.bus.reads import query
+from ringcast.bus.session import Session
+from ringcast.bus.topics import CUSTOMERS_TOPIC
 from ringcast.endpoints import Endpoints
 from ringcast.errors import AlreadyApplied, NotReady, PublishUnknown, RingcastError, Unavailable
-from ringcast.market_wire import Call
-from ringcast.products_client import ProductStore
-from ringcast.products_operations import Operation, decode_outcome, decode_outcomes, encode_operation
-from ringcast.products_session import ProductSession
-from ringcast.products_wire import Operate, Outcomes
-from ringcast.reads import query
-from ringcast.session import Session
-from ringcast.topics import CUSTOMERS_TOPIC
+from ringcast.market.wire import Call
+from ringcast.product_store.client import ProductStore
+from ringcast.product_store.operations import Operation, decode_outcome, decode_outcomes, encode_operation
+from ringcast.product_store.session import ProductSession
+from ringcast.product_store.wire import Operate, Outcomes
 from ringcast.types import CLIENT_ID_BYTES
 
 #: Of one QUERY frame, and how many of these are unanswered at a time; what comes meanwhile joins the next one.

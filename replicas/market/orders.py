@@ -17,10 +17,10 @@ import structlog
 from replicas.customers import commands as c
 from replicas.market.links import CustomersLink, ProductsLink
 from ringcast.errors import OrderReleased, OrderReused, Refused, RingcastError, Unavailable, UnknownOrder
-from ringcast.market_errors import EmptyCart, OrderAbandoned
-from ringcast.market_wire import Call
-from ringcast.products_limits import PAGE_MAX
-from ringcast.products_types import Reservation
+from ringcast.market.errors import EmptyCart, OrderAbandoned
+from ringcast.market.wire import Call
+from ringcast.product_store.limits import PAGE_MAX
+from ringcast.product_store.types import Reservation
 
 #: How long stock is held for an order that nobody finishes.
 HOLD_S: Final = 15.0

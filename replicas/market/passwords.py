@@ -8,7 +8,7 @@ from typing import Final
 
 from replicas.customers.commands import KEY_BYTES, SALT_BYTES
 from ringcast.errors import Overloaded
-from ringcast.market_limits import password_bytes
+from ringcast.market.limits import password_bytes
 
 #: RFC 7914; about 50 ms and 16 MiB for each hash.
 N, R, P = 1 << 14, 8, 1

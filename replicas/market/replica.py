@@ -18,10 +18,10 @@ from replicas.market.health import MarketMetrics, readiness
 from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.passwords import Hasher
 from replicas.products.front import Standing
+from ringcast.bus.session import Session
 from ringcast.errors import NotReady, RingcastError
-from ringcast.market_types import Party
-from ringcast.products_wire import REQUEST_BYTES_MAX
-from ringcast.session import Session
+from ringcast.market.types import Party
+from ringcast.product_store.wire import REQUEST_BYTES_MAX
 from ringcast.strict import Plain
 
 PROBE_S = 0.5

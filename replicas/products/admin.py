@@ -1,4 +1,4 @@
-"""An operator's instructions, carried out on a Raft member (ringcast/products_admin.py says what each answers)."""
+"""An operator's instructions, carried out on a Raft member (ringcast/product_store/admin.py says what each answers)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicas.products.config import MemberAddress
 from ringcast.errors import ChangeRefused, NotReady, RingcastError, UnknownQuery
-from ringcast.products_admin import AddMember, Instruction, MakeSnapshot, ReadChunk, RemoveMember, Transfer
+from ringcast.product_store.admin import AddMember, Instruction, MakeSnapshot, ReadChunk, RemoveMember, Transfer
 from store.raft_contract import Snapshot
 
 if TYPE_CHECKING:

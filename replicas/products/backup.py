@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import ringcast
-from ringcast.products_admin import MakeSnapshot, ReadChunk
+from ringcast.product_store.admin import MakeSnapshot, ReadChunk
 from ringcast.strict import array, bad, integer, mapping, plain, text
 from store.raft_backup import BackupWriter, Head
 

@@ -1,4 +1,4 @@
-"""The client side of a product replica: requests in, outcomes out (frames: ringcast/products_wire.py).
+"""The client side of a product replica: requests in, outcomes out (frames: ringcast/product_store/wire.py).
 
 All requests of one wake become one log entry, however many clients they came from, and all linearizable questions of
 one wake share one read index. Bytes that are unanswered are bounded, for each client and for all: beyond it a request
@@ -15,14 +15,15 @@ from typing import Any, NamedTuple, Protocol
 
 import zmq
 
+from broker.connection import Connection
 from broker.grants import PRODUCTS
 from broker.security import Security
-from replicas.products.front import Connection, ProductFront, ProductLimits, Standing
+from replicas.products.front import ProductFront, ProductLimits, Standing
 from ringcast import wire
 from ringcast.errors import NotReady, Overloaded, Refused, RingcastError, TooLarge
-from ringcast.products_admin import Instruction
-from ringcast.products_limits import PAGE_MAX
-from ringcast.products_operations import (
+from ringcast.product_store.admin import Instruction
+from ringcast.product_store.limits import PAGE_MAX
+from ringcast.product_store.operations import (
     BySeller,
     Due,
     Get,
@@ -36,7 +37,7 @@ from ringcast.products_operations import (
     encode_error,
     encode_outcome,
 )
-from ringcast.products_wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes, size_of
+from ringcast.product_store.wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes, size_of
 from ringcast.strict import Plain
 from ringcast.types import to_microseconds
 from store.errors import StoreError
@@ -148,7 +149,7 @@ class ProductGateway(ProductFront):
     def _trouble(self) -> RingcastError | None:
         return self._proposer.trouble()
 
-    def _on_request(self, connection: Connection, message: wire.Message, trouble: RingcastError | None) -> None:
+    def _on_service(self, connection: Connection, message: wire.Message, trouble: RingcastError | None) -> None:
         match message:
             case Operate():
                 self._on_operate(connection, message, trouble)
@@ -179,8 +180,7 @@ class ProductGateway(ProductFront):
 
     def _charge(self, connection: Connection, size: int, count: int) -> None:
         """So much more, or (negative) less, is unanswered."""
-        connection.bytes += size
-        connection.count += count
+        connection.charge(size, count)
         self.bytes += size
 
     # ------------------------------------------------------------------ changes

@@ -13,7 +13,7 @@ from replicas.raft import errors
 from replicas.raft.node import RaftNode
 from ringcast import wire
 from ringcast.errors import ChangeRefused, NotInQuorum, NotLeader, NotReady, Overloaded, Refused, RingcastError
-from ringcast.products_admin import Instruction
+from ringcast.product_store.admin import Instruction
 from ringcast.strict import Plain
 from sequencer.quorum import majority
 from store.products.machine import ProductMachine

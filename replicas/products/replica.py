@@ -21,7 +21,7 @@ from replicas.raft.errors import RaftError, SettingRefused
 from replicas.raft.node import RaftNode
 from replicas.raft.transport import RaftTransport
 from replicas.settings import ConfigError
-from ringcast.products_wire import REQUEST_BYTES_MAX
+from ringcast.product_store.wire import REQUEST_BYTES_MAX
 from sequencer.errors import InvariantError
 from store.errors import StoreDamaged, StoreError
 from store.folder import set_aside

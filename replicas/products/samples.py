@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from random import Random
 
-from ringcast.products_operations import Put
+from ringcast.product_store.operations import Put
 
 _THINGS = {
     "kitchen": ("Kettle", "Toaster", "Saucepan", "Bread knife", "Salad bowl", "Coffee mill", "Apron", "Whisk"),

@@ -24,7 +24,7 @@ from replicas.raft.messages import (
 )
 from replicas.raft.state import Received
 from ringcast.errors import UnsupportedVersion, WrongCluster
-from ringcast.products_admin import ADDRESS_CHARACTERS_MAX
+from ringcast.product_store.admin import ADDRESS_CHARACTERS_MAX
 from ringcast.strict import U64_MAX, Check, Plain, array, bad, dumps, flag, integer, loads, many, text
 from store.raft_contract import Base, Entry, Incarnation, Kind
 from store.raft_members import MEMBERS_BYTES_MAX, member_id, read_members

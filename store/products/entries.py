@@ -1,7 +1,7 @@
 """What a log entry of the product store holds, and what applying it gives back.
 
 An entry is `[version, time_us, requests]`; each request is that of an OPERATE frame, put there by the gateway unopened.
-Its result is an outcome (ringcast/products_operations.py) whose value is the array of the requests' outcomes. Ids,
+Its result is an outcome (ringcast/product_store/operations.py) whose value is the array of the requests' outcomes. Ids,
 times and random values come with the entry: applying it asks nobody. An entry without bytes changes nothing (Raft's
 own no-op).
 """
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ringcast.errors import BadFrame, UnsupportedVersion
-from ringcast.products_operations import decode_outcomes
-from ringcast.products_wire import OPERATE, Operate
+from ringcast.product_store.operations import decode_outcomes
+from ringcast.product_store.wire import OPERATE, Operate
 from ringcast.strict import Check, array, bad, dumps, integer, loads, many
 
 VERSION = 1

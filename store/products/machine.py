@@ -8,8 +8,8 @@ from typing import Any
 import lmdb
 
 from ringcast.errors import BadFrame, RingcastError
-from ringcast.products_operations import decode_operation, encode_error, encode_outcome
-from ringcast.products_wire import Operate
+from ringcast.product_store.operations import decode_operation, encode_error, encode_outcome
+from ringcast.product_store.wire import Operate
 from store.errors import StoreMisuse
 from store.products.entries import decode_entry
 from store.products.operations import Operations

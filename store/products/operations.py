@@ -17,8 +17,8 @@ from ringcast.errors import (
     UnknownItem,
     UnknownOrder,
 )
-from ringcast.products_limits import QUANTITY_MAX
-from ringcast.products_operations import (
+from ringcast.product_store.limits import QUANTITY_MAX
+from ringcast.product_store.operations import (
     ChangePrice,
     ChangeQuantity,
     Confirm,
@@ -29,7 +29,7 @@ from ringcast.products_operations import (
     Reserve,
     Sweep,
 )
-from ringcast.products_types import OrderState
+from ringcast.product_store.types import OrderState
 from ringcast.strict import Plain
 from store.products.tables import ItemRow, Meta, OrderLine, OrderRow, StockRow, Tables, due_key, prefix, split_due_key
 

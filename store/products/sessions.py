@@ -9,9 +9,9 @@ carries `opened`, an index that was applied when its client said HELLO: all sess
 
 from typing import Final, NamedTuple, Protocol
 
-from ringcast.batch import digest
+from ringcast.bus.batch import digest
 from ringcast.errors import AlreadyApplied, IdReused, RingcastError, SessionExpired, TooLarge
-from ringcast.products_wire import WINDOW, Operate
+from ringcast.product_store.wire import WINDOW, Operate
 from store.products.tables import SessionRow, due_key, outcome_key, split_due_key
 
 SESSIONS_MAX: Final = 10_000

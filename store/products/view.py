@@ -4,8 +4,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ringcast.products_limits import illegal
-from ringcast.products_types import Item, Match, Page, Reservation, SoldLine, Stock
+from ringcast.product_store.limits import illegal
+from ringcast.product_store.types import Item, Match, Page, Reservation, SoldLine, Stock
 from store.products.tables import Meta, OrderRow, Tables, prefix, split_due_key
 
 #: Ids that a search takes from each index at a time.

@@ -10,7 +10,7 @@ from bench.market_load import FUNCTIONS, HASHED, READS, Samples, mean_hash_s
 from bench.market_report import JSON_NAME, MARKDOWN_NAME, markdown, merged, tables, write
 from bench.market_run import SCENARIOS, MarketOptions, _summary, good
 from ringcast.errors import OutOfStock
-from ringcast.market_functions import FUNCTIONS as CONTRACT
+from ringcast.market.functions import FUNCTIONS as CONTRACT
 
 
 def window(seconds: float = 0.002) -> dict[str, Any]:

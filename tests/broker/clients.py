@@ -11,9 +11,9 @@ import zmq
 from broker.gateway import Gateway, GatewayLimits, Reply, Standing
 from broker.sockets import SocketLimits, ZmqContext, bind, open_socket
 from ringcast import wire
-from ringcast.batch import pack
+from ringcast.bus.batch import pack
+from ringcast.bus.request import BatchHeader, decode_batch_headers
 from ringcast.errors import RingcastError
-from ringcast.request import BatchHeader, decode_batch_headers
 from ringcast.types import CLIENT_ID_BYTES
 
 CLUSTER = 0xC0FFEE

@@ -10,8 +10,8 @@ import zmq
 from broker import feed as feed_module
 from broker.feed import Feed
 from broker.sockets import SocketLimits, ZmqContext, bind, open_socket
-from ringcast.batch import pack
-from ringcast.feed import Control, FeedBatch, decode, prefix
+from ringcast.bus.batch import pack
+from ringcast.bus.feed import Control, FeedBatch, decode, prefix
 from ringcast.wire import BatchInfo
 from tests.broker.clients import CLUSTER, RING, until
 

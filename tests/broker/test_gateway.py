@@ -11,9 +11,9 @@ from broker.gateway import GatewayLimits
 from broker.intake import IntakeLimits
 from broker.sockets import SocketLimits
 from ringcast import wire
-from ringcast.batch import digest, pack
+from ringcast.bus.batch import digest, pack
+from ringcast.bus.request import BatchHeader, decode_batch_headers
 from ringcast.errors import NotInQuorum, NotReady, SequenceGap
-from ringcast.request import BatchHeader, decode_batch_headers
 from tests.broker.clients import CLUSTER, RING, Front, RawClient, front, until
 
 
@@ -429,8 +429,8 @@ async def test_a_client_that_does_not_read_is_cut_and_counted_and_others_are_ser
 
 
 async def test_silent_connections_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.gateway.TICK_S", 0.01)
-    monkeypatch.setattr("broker.gateway.SILENT_TICKS_MAX", 10)
+    monkeypatch.setattr("broker.front.TICK_S", 0.01)
+    monkeypatch.setattr("broker.front.SILENT_TICKS_MAX", 10)
     with front() as served:
         await served.client().hello()
         served.replica.bytes_free = 0

@@ -3,10 +3,10 @@
 import pytest
 
 from broker.grants import ANYTHING, PRODUCTS, Grant, covers
-from ringcast.batch import pack
-from ringcast.cursors import COMMIT, CursorOperation, encode_operation
+from ringcast.bus.batch import pack
+from ringcast.bus.cursors import COMMIT, CursorOperation, encode_operation
+from ringcast.bus.feed import CONTROL, prefix
 from ringcast.errors import NotAllowed
-from ringcast.feed import CONTROL, prefix
 from ringcast.wire import FORWARD, LINEARIZABLE, Answer, Fetch, Query
 
 BILLING = Grant("billing", publish=("orders.>", "bills"), subscribe=("orders.>",), cursors=("billing", "billing.>"))

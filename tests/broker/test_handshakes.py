@@ -11,7 +11,7 @@ import zmq
 from broker.gateway import Gateway
 from broker.sockets import SocketLimits
 from ringcast import wire
-from ringcast.batch import pack
+from ringcast.bus.batch import pack
 from tests.broker.clients import CLUSTER, RING, PlayedReplica, until
 from tests.broker.secured import Secured, secured
 

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from broker.intake import Account, Intake, IntakeLimits
+from ringcast.bus.request import decode_batch_headers
 from ringcast.errors import WindowExceeded
-from ringcast.request import decode_batch_headers
 from ringcast.wire import Publish
 
 LIMITS = IntakeLimits(

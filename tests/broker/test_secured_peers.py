@@ -1,17 +1,21 @@
 """The peer transport with keys: who may send as whom, on both ways in; rotation and revocation (faults 45-47)."""
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import zmq
 
-from broker.peers import PeerEndpoints, PeerTransport
+from broker.peers import FrameDecoder, PeerEndpoints, PeerTransport
 from broker.security import Security
 from broker.sockets import ZmqContext
+from replicas.bus.peer_codec import Envelope, PeerCodec, encode
 from replicas.keys import KeyFolder
 from ringcast.errors import BadFrame
+from sequencer import messages as m
+from sequencer.types import Incarnation, ViewNumber
 from tests.broker.clients import until
 
 
@@ -34,16 +38,16 @@ class Codec:
 class Member:
     """A transport in a context of its own, as in a process."""
 
-    def __init__(self, folder: Path, member: int) -> None:
+    def __init__(self, folder: Path, member: int, codec: FrameDecoder[Any] | None = None) -> None:
         self.context: ZmqContext = zmq.Context()
         self.security = Security(self.context, folder, "bus", member)
-        self.events: list[Said] = []
-        self.transport: PeerTransport[Said] = PeerTransport(
+        self.events: list[Any] = []
+        self.transport: PeerTransport[Any] = PeerTransport(
             self.context,
             bind_peer="tcp://127.0.0.1:*",
             bind_pub="tcp://127.0.0.1:*",
             peers={},
-            codec=Codec(),
+            codec=codec or Codec(),
             on_events=self.events.extend,
             on_peer_lost=lambda _: None,
             on_peer_found=lambda _: None,
@@ -102,6 +106,35 @@ async def test_a_member_cannot_speak_as_another(pair: tuple[Member, Member]) -> 
     await until(lambda: dropped["dropped_foreign_sender"] == 2)
     await until(lambda: heard(one, two, [b"1", b"last"]))
     assert not any(said.what == b"forged" for said in two.events)
+
+
+async def test_whatever_a_member_sends_is_dropped_or_a_message_of_its_own(keys: KeyFolder) -> None:
+    """Fault 38 behind a member's key: one that has gone mad, in the bus's frames, on both ways in."""
+    draw = random.Random(38)
+    one, two = Member(keys.folder, 1), Member(keys.folder, 2, PeerCodec(ring=0, member=2))
+    one.transport.add(2, two.endpoints)
+    two.transport.add(1, one.endpoints)
+    await until(lambda: one.transport.connected == (2,) and two.transport.connected == (1,))
+    envelope = Envelope(0, 1, Incarnation(4, 99))
+    whole = [encode(envelope, 7, m.Read(5)), encode(envelope, 7, m.Installed(ViewNumber(3, 1)))]
+    for _ in range(400):
+        frames = [bytearray(frame) for frame in draw.choice(whole)]
+        damaged = draw.choice(frames)
+        damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        parts = [bytes(frame) for frame in frames] + [draw.randbytes(draw.randrange(40))] * draw.randrange(2)
+        thrown = draw.choice([parts, [draw.randbytes(draw.randrange(1, 200))], [b"\xdd\xff\xff\xff\xff"]])
+        one.transport.send(2, thrown)
+        one.transport.broadcast(thrown)
+    await until(lambda: two.transport.counters["dropped_bad_frame"] > 400)
+    nonce = 1 << 40
+    await until(lambda: one.transport.send(2, encode(envelope, 7, m.Read(nonce))) and _asked(two, nonce))
+    assert {event.sender for event in two.events} == {1}
+    one.close()
+    two.close()
+
+
+def _asked(member: Member, nonce: int) -> bool:
+    return any(event.message == m.Read(nonce) for event in member.events)
 
 
 async def test_a_member_that_is_not_on_the_list_is_let_in_when_it_is(keys: KeyFolder) -> None:

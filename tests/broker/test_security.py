@@ -18,9 +18,9 @@ from broker.gateway import Gateway
 from broker.security import CLIENTS, Security
 from broker.sockets import DrainedSocket, Message, bind
 from ringcast import wire
-from ringcast.batch import pack
+from ringcast.bus.batch import pack
+from ringcast.bus.feed import Control, FeedBatch, decode, prefix
 from ringcast.errors import KeysUnusable
-from ringcast.feed import Control, FeedBatch, decode, prefix
 from ringcast.keys import Pair
 from ringcast.wire import BatchInfo
 from tests.broker.clients import CLUSTER, RING, PlayedReplica, until

@@ -10,9 +10,11 @@ from typing import Self
 
 import zmq
 
-from ringcast import feed, wire
-from ringcast.batch import check, digest, unpack
-from ringcast.cursors import COMMIT, DELETE, CursorOperation, decode_operation
+from ringcast import wire
+from ringcast.bus import feed
+from ringcast.bus.batch import check, digest, unpack
+from ringcast.bus.cursors import COMMIT, DELETE, CursorOperation, decode_operation
+from ringcast.bus.topics import CURSORS_TOPIC, matches
 from ringcast.errors import (
     AlreadyApplied,
     BadFrame,
@@ -25,7 +27,6 @@ from ringcast.errors import (
 )
 from ringcast.sockets import DrainedSocket
 from ringcast.strict import Plain
-from ringcast.topics import CURSORS_TOPIC, matches
 
 CLUSTER = 0xC0FFEE
 TIME_US = 1_700_000_000_000_000

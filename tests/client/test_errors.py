@@ -4,8 +4,9 @@ import pickle  # noqa: TID251 - users send exceptions between processes
 
 import pytest
 
-from ringcast import errors, market_errors
+from ringcast import errors
 from ringcast.errors import ERRORS, RingcastError, from_wire
+from ringcast.market import errors as market_errors
 
 
 def tree(kind: type[RingcastError]) -> list[type[RingcastError]]:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringcast import wire
-from ringcast.batch import pack
+from ringcast.bus.batch import pack
+from ringcast.bus.outbox import REWINDS_MAX, Action, Outbox
 from ringcast.errors import AlreadyApplied, PublishUnknown, SessionExpired
-from ringcast.outbox import REWINDS_MAX, Action, Outbox
 from tests.client.doubles import LIMITS, Order
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import ringcast
 from ringcast import wire
-from ringcast.joining import IN_FLIGHT_MAX
+from ringcast.bus.joining import IN_FLIGHT_MAX
 from tests.client.doubles import LIMITS, TIME_US, Order, Replica
 from tests.client.waiting import until
 

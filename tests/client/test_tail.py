@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringcast.feed import Control, FeedBatch
-from ringcast.tail import Tail, Verdict
-from ringcast.topics import matches
+from ringcast.bus.feed import Control, FeedBatch
+from ringcast.bus.tail import Tail, Verdict
+from ringcast.bus.topics import matches
 from ringcast.wire import BatchInfo
 
 CLIENT = bytes(16)

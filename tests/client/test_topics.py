@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringcast.bus.topics import check_pattern, check_topic, is_pattern, is_topic, matches
 from ringcast.errors import IllegalTopic
-from ringcast.topics import check_pattern, check_topic, is_pattern, is_topic, matches
 
 
 @pytest.mark.parametrize("name", ["a", "a.b", "A-1_2.x", "x" * 255, "0"])

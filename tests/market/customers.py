@@ -5,8 +5,8 @@ from typing import Any
 
 from replicas.customers.commands import COMMANDS, QUESTIONS, Command, encode_command
 from replicas.customers.machine import Customers
-from ringcast.batch import digest
-from ringcast.products_operations import decode_outcome
+from ringcast.bus.batch import digest
+from ringcast.product_store.operations import decode_outcome
 
 START_US = 1_700_000_000_000_000
 CLIENT = b"c" * 16

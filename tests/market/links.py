@@ -10,12 +10,12 @@ from replicas.customers.machine import Customers
 from replicas.market.functions import MarketFunctions
 from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.passwords import Hasher
-from ringcast.batch import digest
+from ringcast.bus.batch import digest
 from ringcast.errors import RingcastError
-from ringcast.market_functions import CHANGES, Change
-from ringcast.market_types import Party
-from ringcast.market_wire import Call
-from ringcast.products_operations import decode_outcome
+from ringcast.market.functions import CHANGES, Change
+from ringcast.market.types import Party
+from ringcast.market.wire import Call
+from ringcast.product_store.operations import decode_outcome
 from tests.products.group import Group
 from tests.products.store import START_US
 

@@ -13,10 +13,11 @@ from replicas.customers import commands as c
 from replicas.customers.accounts import FREE_FAILURES, IDLE_US, SECOND_US, SESSIONS_MAX, USE_US, WAIT_US_MAX, wait_us
 from replicas.customers.machine import Customers
 from replicas.customers.orders import REFUSED_US
-from ringcast import errors, market_errors
-from ringcast.market_limits import CART_LINES_MAX
-from ringcast.market_types import Party
-from ringcast.products_limits import QUANTITY_MAX
+from ringcast import errors
+from ringcast.market import errors as market_errors
+from ringcast.market.limits import CART_LINES_MAX
+from ringcast.market.types import Party
+from ringcast.product_store.limits import QUANTITY_MAX
 from tests.market.customers import CLIENT, Clerk, DictStore
 
 SALT = b"s" * 16

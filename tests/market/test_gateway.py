@@ -12,11 +12,11 @@ import ringcast
 from broker.sockets import SocketLimits, bind, open_socket
 from replicas.market.gateway import CLIENT_MAX, MarketGateway
 from replicas.products.front import Standing
-from ringcast import market_errors
 from ringcast.errors import NotReady, RingcastError
 from ringcast.market import Buyer, Seller
-from ringcast.market_functions import FUNCTIONS
-from ringcast.market_types import Party
+from ringcast.market import errors as market_errors
+from ringcast.market.functions import FUNCTIONS
+from ringcast.market.types import Party
 from tests.market.links import Interface, Ring
 from tests.products.group import CLUSTER, Group, group
 

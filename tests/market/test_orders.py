@@ -12,12 +12,13 @@ from replicas.customers import commands as c
 from replicas.customers.accounts import IDLE_US
 from replicas.market.functions import hash_of
 from replicas.market.orders import HOLD_S, order_of
-from ringcast import errors, market_errors
-from ringcast import market_functions as f
-from ringcast.market_functions import CHANGES
-from ringcast.market_types import Party
-from ringcast.market_wire import Call
-from ringcast.products_types import Stock
+from ringcast import errors
+from ringcast.market import errors as market_errors
+from ringcast.market import functions as f
+from ringcast.market.functions import CHANGES
+from ringcast.market.types import Party
+from ringcast.market.wire import Call
+from ringcast.product_store.types import Stock
 from tests.market.links import Died, Faults, Interface, Ring
 from tests.products.group import Group, group
 

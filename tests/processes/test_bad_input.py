@@ -19,7 +19,7 @@ import ringcast
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import HOST
 from ringcast import wire
-from ringcast.batch import pack
+from ringcast.bus.batch import pack
 from tests.processes.agreement import same_everywhere
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]

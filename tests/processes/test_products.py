@@ -13,10 +13,10 @@ import ringcast
 from replicas.local.cluster import LocalCluster
 from replicas.products.samples import sample_products
 from ringcast import wire
-from ringcast.products_operations import Get, decode_outcome, decode_outcomes, encode_operation
-from ringcast.products_rows import Format, Imported, RowWriter, import_rows, read_rows
-from ringcast.products_types import Item
-from ringcast.products_wire import Ask, Found
+from ringcast.product_store.operations import Get, decode_outcome, decode_outcomes, encode_operation
+from ringcast.product_store.rows import Format, Imported, RowWriter, import_rows, read_rows
+from ringcast.product_store.types import Item
+from ringcast.product_store.wire import Ask, Found
 from tests.processes.conftest import Start
 from tests.processes.products_load import ProductsLoad, all_hold_the_same, leader_of
 

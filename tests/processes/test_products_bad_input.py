@@ -16,8 +16,8 @@ import ringcast
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import HOST
 from ringcast import wire
-from ringcast.products_operations import ChangePrice, Put, decode_outcome, decode_outcomes, encode_operation
-from ringcast.products_wire import Ask, Operate, Outcomes
+from ringcast.product_store.operations import ChangePrice, Put, decode_outcome, decode_outcomes, encode_operation
+from ringcast.product_store.wire import Ask, Operate, Outcomes
 from ringcast.strict import dumps
 from tests.processes.conftest import Start
 from tests.processes.products_load import leader_of

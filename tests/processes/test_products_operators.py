@@ -12,7 +12,7 @@ import ringcast
 from cli.app import app
 from replicas.hosting import REMOVED
 from replicas.local.cluster import LocalCluster
-from ringcast.products_admin import MakeSnapshot, ReadChunk, RemoveMember, Transfer
+from ringcast.product_store.admin import MakeSnapshot, ReadChunk, RemoveMember, Transfer
 from tests.processes.conftest import Start
 from tests.processes.products_load import SELLER, ProductsLoad, all_hold_the_same, leader_of
 

@@ -7,7 +7,7 @@ import pytest
 
 import ringcast
 from ringcast.blocking import Loop
-from ringcast.products_client import ProductStore
+from ringcast.product_store.client import ProductStore
 from tests.products.group import Group, group
 from tests.products.store import Store, opened
 

@@ -15,7 +15,7 @@ from replicas.products.front import ProductLimits, Standing
 from replicas.products.gateway import ProductGateway
 from ringcast import wire
 from ringcast.errors import NotLeader, NotReady, RingcastError
-from ringcast.products_admin import Instruction
+from ringcast.product_store.admin import Instruction
 from ringcast.strict import Plain
 from store.products.entries import Entry, decode_entry
 from store.products.sessions import SESSIONS_MAX

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ringcast.products_operations import (
+from ringcast.product_store.operations import (
     ChangePrice,
     ChangeQuantity,
     Confirm,
@@ -13,7 +13,7 @@ from ringcast.products_operations import (
     Reserve,
     Sweep,
 )
-from ringcast.products_types import Item
+from ringcast.product_store.types import Item
 
 #: An error's code, or the value.
 Answer = tuple[str, object]

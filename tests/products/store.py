@@ -8,8 +8,8 @@ from typing import Any
 
 import lmdb
 
-from ringcast.products_operations import Operation, decode_outcome, decode_outcomes, encode_operation
-from ringcast.products_wire import Operate
+from ringcast.product_store.operations import Operation, decode_outcome, decode_outcomes, encode_operation
+from ringcast.product_store.wire import Operate
 from store.products.entries import decode_result, encode_entry
 from store.products.machine import ProductMachine
 from store.products.sessions import SESSIONS_MAX

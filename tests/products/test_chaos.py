@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 import ringcast
-from ringcast.products_client import ProductStore
+from ringcast.product_store.client import ProductStore
 from tests.products.group import Group
 
 CHANGES = 150

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import ringcast
-from replicas.products.front import Connection, ProductLimits
+from broker.connection import Connection
+from replicas.products.front import ProductLimits
 from ringcast import wire
-from ringcast.products_client import ProductStore
-from ringcast.products_wire import ITEM_BYTES, Operate
+from ringcast.product_store.client import ProductStore
+from ringcast.product_store.wire import ITEM_BYTES, Operate
 from store.products.entries import encode_entry
 from store.products.sessions import IDLE_US, USE_US
 from tests.client.waiting import until

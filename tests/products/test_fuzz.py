@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringcast.errors import BadFrame, IllegalValue, RingcastError
-from ringcast.products_operations import (
+from ringcast.product_store.operations import (
     BySeller,
     ChangeQuantity,
     Confirm,
@@ -20,7 +20,7 @@ from ringcast.products_operations import (
     decode_question,
     encode_operation,
 )
-from ringcast.products_wire import Operate
+from ringcast.product_store.wire import Operate
 from ringcast.strict import dumps
 from store.products.entries import encode_entry
 from tests.products.store import CLIENT, START_US, opened

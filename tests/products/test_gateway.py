@@ -13,9 +13,9 @@ from broker.grants import Grant
 from broker.sockets import SocketLimits
 from replicas.products.front import ProductLimits
 from ringcast import errors, wire
-from ringcast.products_admin import AddMember, Instruction, MakeSnapshot, RemoveMember
-from ringcast.products_limits import PAGE_MAX
-from ringcast.products_operations import (
+from ringcast.product_store.admin import AddMember, Instruction, MakeSnapshot, RemoveMember
+from ringcast.product_store.limits import PAGE_MAX
+from ringcast.product_store.operations import (
     ChangeQuantity,
     Get,
     Operation,
@@ -27,7 +27,7 @@ from ringcast.products_operations import (
     decode_outcomes,
     encode_operation,
 )
-from ringcast.products_wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes
+from ringcast.product_store.wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes
 from ringcast.strict import dumps
 from store.errors import DiskFailed
 from store.products.entries import encode_entry

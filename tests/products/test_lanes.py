@@ -1,12 +1,12 @@
-"""ringcast/products_lanes.py by itself: what leaves together, and what goes again under the number it had."""
+"""ringcast/product_store/lanes.py by itself: what leaves together, and what goes again under the number it had."""
 
 import asyncio
 
 import pytest
 
 from ringcast.errors import Closed
-from ringcast.products_lanes import IN_FLIGHT_MAX, PENDING_BYTES_MAX, Lane, Request
-from ringcast.products_wire import ITEM_BYTES, OPERATIONS_MAX, REQUEST_BYTES_MAX, WINDOW
+from ringcast.product_store.lanes import IN_FLIGHT_MAX, PENDING_BYTES_MAX, Lane, Request
+from ringcast.product_store.wire import ITEM_BYTES, OPERATIONS_MAX, REQUEST_BYTES_MAX, WINDOW
 
 
 @pytest.fixture

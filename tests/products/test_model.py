@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ringcast.errors import RingcastError
-from ringcast.products_operations import (
+from ringcast.product_store.operations import (
     ChangePrice,
     ChangeQuantity,
     Confirm,
@@ -24,8 +24,8 @@ from ringcast.products_operations import (
     decode_outcomes,
     encode_operation,
 )
-from ringcast.products_types import Stock
-from ringcast.products_wire import Operate
+from ringcast.product_store.types import Stock
+from ringcast.product_store.wire import Operate
 from store.products.entries import decode_result, encode_entry
 from tests.products.model import Answer, Model
 from tests.products.store import START_US, Store, opened

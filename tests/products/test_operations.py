@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ringcast import errors
-from ringcast.products_operations import (
+from ringcast.product_store.operations import (
     ChangePrice,
     ChangeQuantity,
     Confirm,
@@ -19,8 +19,8 @@ from ringcast.products_operations import (
     decode_outcome,
     encode_operation,
 )
-from ringcast.products_types import Item, OrderState, Page, Reservation, SoldLine, Stock
-from ringcast.products_wire import Operate
+from ringcast.product_store.types import Item, OrderState, Page, Reservation, SoldLine, Stock
+from ringcast.product_store.wire import Operate
 from ringcast.strict import dumps
 from store.errors import RowDamaged, StoreMisuse
 from store.products.entries import decode_result, encode_entry

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 import ringcast
 from replicas.products.samples import sample_products
-from ringcast import products_limits as limits
 from ringcast.errors import IllegalValue
-from ringcast.products_client import ProductStore
-from ringcast.products_operations import Put, encode_operation
-from ringcast.products_rows import (
+from ringcast.product_store import limits
+from ringcast.product_store.client import ProductStore
+from ringcast.product_store.operations import Put, encode_operation
+from ringcast.product_store.rows import (
     LINE_CHARACTERS_MAX,
     BadRow,
     Format,

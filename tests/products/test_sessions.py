@@ -3,9 +3,9 @@
 import pytest
 
 from ringcast import errors
-from ringcast.products_operations import ChangeQuantity, Put, decode_outcome, encode_operation
-from ringcast.products_types import Stock
-from ringcast.products_wire import WINDOW, Operate
+from ringcast.product_store.operations import ChangeQuantity, Put, decode_outcome, encode_operation
+from ringcast.product_store.types import Stock
+from ringcast.product_store.wire import WINDOW, Operate
 from store.products.sessions import ENDED_MAX, IDLE_US, USE_US
 from tests.products.store import CLIENT, Store, new_client, opened
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from ringcast.errors import IllegalValue
-from ringcast.products_operations import Put, Remove, encode_operation
-from ringcast.products_types import Match, Page
-from ringcast.products_wire import Operate
+from ringcast.product_store.operations import Put, Remove, encode_operation
+from ringcast.product_store.types import Match, Page
+from ringcast.product_store.wire import Operate
 from store.products import view as view_module
 from store.products.entries import encode_entry
 from tests.products.store import CLIENT, START_US, Store

@@ -14,7 +14,7 @@ from replicas.market.config import MarketConfig
 from replicas.market.replica import MarketReplica
 from replicas.products.config import MemberAddress, ProductsConfig
 from replicas.products.replica import ProductsReplica
-from ringcast.market_types import Party
+from ringcast.market.types import Party
 
 ANY = "127.0.0.1:*"
 #: Nobody connects to the only member.

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from replicas.bus.record_codec import decode_record, encode_record
-from ringcast.batch import digest, pack
-from ringcast.cursors import CursorOperation, encode_operation
-from ringcast.request import BatchHeader, encode_batch_headers
+from ringcast.bus.batch import digest, pack
+from ringcast.bus.cursors import CursorOperation, encode_operation
+from ringcast.bus.request import BatchHeader, encode_batch_headers
 from sequencer.types import GENESIS_CHAIN, Entry, Incarnation, Request, SlotRecord, ViewNumber
 from sequencer.types import Sequence as Sequenced
 from store.contract import Append, Operation, PutRow

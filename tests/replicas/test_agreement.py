@@ -8,9 +8,9 @@ import pytest
 from broker.gateway import Standing
 from replicas.bus.agreement import Agreement
 from replicas.bus.topics import CHECKPOINT_SLOTS, Topics
+from ringcast.bus.request import decode_batch_headers
+from ringcast.bus.topics import DIGESTS_TOPIC
 from ringcast.errors import NotReady, RingcastError
-from ringcast.request import decode_batch_headers
-from ringcast.topics import DIGESTS_TOPIC
 from tests.replicas.log_maker import Log, batch, raw_request, request
 
 

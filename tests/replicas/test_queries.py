@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from replicas.bus.queries import Queries
 from replicas.bus.recent import Recent
 from replicas.bus.topics import FeedEntry, TopicBounds, Topics
-from ringcast.cursors import COMMIT, CursorOperation
+from ringcast.bus.cursors import COMMIT, CursorOperation
+from ringcast.bus.topics import matches
 from ringcast.errors import Compacted, IllegalTopic, Refused, UnknownQuery
 from ringcast.strict import U63_MAX, Plain
-from ringcast.topics import matches
 from ringcast.wire import BACKWARD, FORWARD, LOCAL, NO_OFFSET, Fetch, Fetched, Query
 from sequencer.types import SlotRecord
 from store.contract import TrimLog

@@ -15,9 +15,9 @@ from replicas.bus.retention import Retention
 from replicas.bus.shell import Shell
 from replicas.bus.standing import state_of, trouble_of
 from replicas.bus.topics import TopicBounds
-from ringcast.batch import digest, pack
+from ringcast.bus.batch import digest, pack
+from ringcast.bus.request import BatchHeader, encode_batch_headers
 from ringcast.errors import NotReady, RingcastError
-from ringcast.request import BatchHeader, encode_batch_headers
 from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Fetched, Query
 from sequencer.output import Output, TrimAsked
 from store.errors import DiskFailed, DiskFull

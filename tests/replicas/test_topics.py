@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicas.bus.topics import Delivery, FeedEntry, Receipt, TopicBounds, Topics
-from ringcast.batch import pack
-from ringcast.cursors import COMMIT, DELETE, RESET, CursorOperation
+from ringcast.bus.batch import pack
+from ringcast.bus.cursors import COMMIT, DELETE, RESET, CursorOperation
 from ringcast.errors import IllegalTopic, SequenceGap, SessionExpired, TooLarge
 from ringcast.wire import BatchInfo
 from sequencer.clients import ClientBounds

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringcast.batch import COUNT_MAX, check, count_of, digest, pack, table_bytes, unpack
+from ringcast.bus.batch import COUNT_MAX, check, count_of, digest, pack, table_bytes, unpack
 from ringcast.errors import BadFrame, TooLarge
 
 PAIRS = st.lists(st.tuples(st.binary(max_size=50), st.binary(max_size=20)), min_size=1, max_size=40)

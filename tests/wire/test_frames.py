@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringcast import feed, wire
-from ringcast.batch import COUNT_MAX
-from ringcast.cursors import COMMIT, DELETE, CursorOperation, check_cursor_name, decode_operation, encode_operation
+from ringcast import wire
+from ringcast.bus import feed
+from ringcast.bus.batch import COUNT_MAX
+from ringcast.bus.cursors import COMMIT, DELETE, CursorOperation, check_cursor_name, decode_operation, encode_operation
+from ringcast.bus.request import BatchHeader, decode_batch_headers, encode_batch_headers
 from ringcast.errors import BadFrame, IllegalTopic, UnsupportedVersion, WrongCluster
-from ringcast.request import BatchHeader, decode_batch_headers, encode_batch_headers
 from ringcast.strict import DEPTH_MAX, Plain, dumps, loads
 from tests.wire.vectors import CLIENT, CLUSTER, INFO, MESSAGES, PACKED, VECTORS
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ringcast import feed, wire
-from ringcast.batch import unpack
-from ringcast.cursors import COMMIT, decode_operation
-from ringcast.request import decode_batch_headers
+from ringcast import wire
+from ringcast.bus import feed
+from ringcast.bus.batch import unpack
+from ringcast.bus.cursors import COMMIT, decode_operation
+from ringcast.bus.request import decode_batch_headers
 from tests.wire.vectors import CLUSTER, INFO, MESSAGES, PACKED, RING, VECTORS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")

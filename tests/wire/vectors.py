@@ -1,10 +1,11 @@
 """The test vectors of docs/wire.md: each named frame, made by the encoder."""
 
-from ringcast import feed, wire
-from ringcast.batch import digest, pack
-from ringcast.cursors import COMMIT, CursorOperation, encode_operation
+from ringcast import wire
+from ringcast.bus import feed
+from ringcast.bus.batch import digest, pack
+from ringcast.bus.cursors import COMMIT, CursorOperation, encode_operation
+from ringcast.bus.request import BatchHeader, encode_batch_headers
 from ringcast.errors import SequenceGap
-from ringcast.request import BatchHeader, encode_batch_headers
 from ringcast.types import pack_headers
 
 CLUSTER, RING = 0xC0FFEE, 0
