@@ -20,7 +20,7 @@ class Following(ABC, Generic[S]):
     """A client of one role's replicas; enter it with `async with`, or leave it with `close`."""
 
     #: How errors call it once it is closed.
-    what: ClassVar[str]
+    _what: ClassVar[str]
 
     def __init__(self, endpoints: Endpoints, timeout_s: float) -> None:
         self._endpoints = endpoints
@@ -74,7 +74,7 @@ class Following(ABC, Generic[S]):
     @property
     def _live(self) -> S:
         if self._followed is None:
-            raise Closed(what=self.what)
+            raise Closed(what=self._what)
         return self._followed
 
     def _seconds(self, timeout: float | None) -> float:

@@ -16,8 +16,13 @@ PORTS = range(20_000, 32_000)
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENS = "0A"
+#: A process draws from blocks of so many ports. It holds a block's first port as long as it lives, so that two clusters
+#: that are made at the same time, or one whose replica is down for a moment, never draw the same port.
+BLOCK = 240
 #: What this process was given: who asked may bind it later, so nobody else gets it while other ports are left.
 _given: set[int] = set()
+#: Its blocks, by host and first port: the descriptor that holds it. They end with the process.
+_blocks: dict[tuple[str, int], int] = {}
 
 
 class NoFreePort(OSError):
@@ -26,30 +31,60 @@ class NoFreePort(OSError):
 
 def free_ports(count: int, host: str) -> list[int]:
     """`count` different ports that can be bound on `host` now, outside the ephemeral range. Raises NoFreePort."""
-    ephemeral = ephemeral_ports()
-    usable = [port for port in PORTS if port not in ephemeral] or list(range(1_024, 65_536))
-    SystemRandom().shuffle(usable)
-    usable.sort(key=_given.__contains__)
-    held: list[socket.socket] = []
     found: list[int] = []
+    held: list[socket.socket] = []
     try:
-        for port in usable:
+        for port in _candidates(host):
             if len(found) == count:
                 break
-            listener = socket.socket()
-            held.append(listener)
-            try:
-                listener.bind((host, port))
-            except OSError:
-                continue
-            found.append(port)
+            listener = _bound(host, port)
+            if listener is not None:
+                held.append(listener)
+                found.append(port)
     finally:
         for listener in held:
             listener.close()
     if len(found) < count:
-        raise NoFreePort(f"{len(found)} of {count} ports of {usable[0]} ... can be bound on {host}: free some")
+        raise NoFreePort(f"{len(found)} of {count} ports of {_usable()[0]} ... can be bound on {host}: free some")
     _given.update(found)
     return found
+
+
+def _candidates(host: str) -> Iterator[int]:
+    """Of our blocks, then of blocks that nobody has, then any; what was given before comes last in each."""
+    usable, random = _usable(), SystemRandom()
+    blocks = [usable[start : start + BLOCK] for start in range(0, len(usable), BLOCK)]
+    random.shuffle(blocks)
+    blocks.sort(key=lambda block: (host, block[0]) not in _blocks)
+    tried: set[int] = set()
+    for block in blocks:
+        if (host, block[0]) not in _blocks:
+            guard = _bound(host, block[0])
+            if guard is None:
+                continue
+            _blocks[host, block[0]] = guard.detach()
+        ports = block[1:]
+        random.shuffle(ports)
+        fresh = [port for port in ports if port not in _given]
+        tried.update(fresh)
+        yield from fresh
+    random.shuffle(usable)
+    yield from sorted((port for port in usable if port not in tried), key=_given.__contains__)
+
+
+def _usable() -> list[int]:
+    ephemeral = ephemeral_ports()
+    return [port for port in PORTS if port not in ephemeral] or list(range(1_024, 65_536))
+
+
+def _bound(host: str, port: int) -> socket.socket | None:
+    listener = socket.socket()
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        return None
+    return listener
 
 
 def ephemeral_ports() -> range:

@@ -63,7 +63,7 @@ class Bus(Following[Session]):
     no effect. `timeout` arguments are seconds, None = the bus's own; they raise Timeout, or NotInQuorum if that is why.
     """
 
-    what = "bus"
+    _what = "bus"
 
     def __init__(
         self, cluster: Cluster, *, replica: int | None, timeout: float, window_bytes: int, keys: Keys = None

@@ -38,7 +38,7 @@ class MarketClient(Following[MarketSession]):
     OutcomeUnknown if the client's own standing ended meanwhile; SessionEnded where a login is needed.
     """
 
-    what = "marketplace client"
+    _what = "marketplace client"
     party: ClassVar[Party]
 
     def __init__(

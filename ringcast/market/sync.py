@@ -7,7 +7,7 @@ from ringcast.endpoints import Cluster, Keys
 from ringcast.following import TIMEOUT_S
 from ringcast.market import client as market_client
 
-C = TypeVar("C", market_client.Seller, market_client.Buyer)
+C = TypeVar("C", bound=market_client.MarketClient)
 
 
 class _Client(BlockingClient[C]):

@@ -77,7 +77,7 @@ class ProductStore(Following[ProductSession]):
     have been applied then, once at most) or NotInQuorum; changes raise OutcomeUnknown if the session ended meanwhile.
     """
 
-    what = "product store"
+    _what = "product store"
 
     def __init__(self, cluster: Cluster, *, timeout: float, keys: Keys = None) -> None:
         super().__init__(find(cluster, "products", keys), timeout)

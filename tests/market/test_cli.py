@@ -18,12 +18,14 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 @pytest.fixture
 def market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalMarket]:
     made = LocalMarket.create(tmp_path / "market", bus=1, products=1, sellers=1, buyers=1)
-    made.start()
     monkeypatch.setenv("RINGCAST_CLUSTER", str(made.path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    yield made
-    made.kill_all()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill_all()
 
 
 def ringcast(*arguments: str, code: int = 0, stdin: str | None = None) -> str:

@@ -18,9 +18,11 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(150)]
 def market(tmp_path: Path) -> Iterator[LocalMarket]:
     """3 bus, 3 products, 2 sellers, 2 buyers."""
     made = LocalMarket.create(tmp_path / "market")
-    made.start()
-    yield made
-    made.kill_all()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill_all()
 
 
 @pytest.mark.slow

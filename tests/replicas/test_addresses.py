@@ -1,8 +1,12 @@
 """Ports of a local cluster, and what a replica says of an address that it cannot have."""
 
+import json
 import os
 import socket
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -34,11 +38,24 @@ def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_port_is_given_twice_while_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The roles of one cluster draw one after the other, before any of them binds."""
-    monkeypatch.setattr(addresses, "_given", set())
     monkeypatch.setattr(addresses, "PORTS", tuple(free_ports(40, HOST)))
     monkeypatch.setattr(addresses, "_given", set())
     drawn = [free_ports(1, HOST)[0] for _ in range(30)]
     assert len(set(drawn)) == 30
+
+
+def test_two_processes_draw_from_different_blocks() -> None:
+    """Neither has bound anything yet, or both have closed everything."""
+    code = f"from replicas.bus.addresses import free_ports; print(free_ports(100, {HOST!r})); input()"
+    ours = set(free_ports(100, HOST))
+    drawn: list[set[int]] = []
+    with ExitStack() as stack:
+        for _ in range(3):
+            command = [sys.executable, "-c", code]
+            process = stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, text=True))
+            assert process.stdout is not None
+            drawn.append(set(json.loads(process.stdout.readline())))
+    assert len(ours.union(*drawn)) == 400
 
 
 def test_all_ports_are_ephemeral(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
