@@ -69,7 +69,7 @@ class Front(ABC, Generic[C]):
 
     @abstractmethod
     def _cluster(self) -> int:
-        """The cluster id, 0 while there is none."""
+        """The cluster id, 0 while there is none; once it is known it stays: clients take no frame of another one."""
 
     @abstractmethod
     def _trouble(self) -> RingcastError | None:
@@ -125,6 +125,12 @@ class Front(ABC, Generic[C]):
             return NotReady(replica=self._replica, state=f"leaving: {self._leaving}")
         return self._trouble()
 
+    def _no_entry(self) -> RingcastError | None:
+        """Why no new client is let in now, else None. Trouble is no reason: who waits here is served when it ends."""
+        if self._leaving or self._cluster() == UNKNOWN_CLUSTER:
+            return self._why_not() or NotReady(replica=self._replica, state="starting")
+        return None
+
     def _on_frames(self, messages: list[Message]) -> None:
         trouble = self._why_not()
         for parts, key in zip(messages, self._socket.keys, strict=False):
@@ -170,8 +176,8 @@ class Front(ABC, Generic[C]):
         if grant is None:
             self.counters["without_grant"] += 1  # revoked in this moment: it is cut
             return
-        if self._leaving or self._cluster() == UNKNOWN_CLUSTER:
-            self._fail(route, 0, self._why_not() or NotReady(replica=self._replica, state="starting"))
+        if (error := self._no_entry()) is not None:
+            self._fail(route, 0, error)
             return
         if len(self._connections) >= self._connections_max:
             state = f"full: it serves {len(self._connections)} clients, its limit"

@@ -76,6 +76,10 @@ class MarketGateway(ProductFront):
     def _trouble(self) -> RingcastError | None:
         return self._why()
 
+    def _no_entry(self) -> RingcastError | None:
+        """A client id begins where the databases stand: without them there is none to give."""
+        return super()._no_entry() or self._trouble()
+
     def _on_wake(self) -> None:
         """Every request is under way by itself."""
 

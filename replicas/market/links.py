@@ -5,6 +5,7 @@ change keeps the (client, sequence) of the call that caused it, so whoever repea
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ringcast.endpoints import Endpoints
 from ringcast.errors import AlreadyApplied, NotReady, PublishUnknown, RingcastError, Unavailable
 from ringcast.market.wire import Call
 from ringcast.product_store.client import ProductStore
+from ringcast.product_store.lanes import Lane
 from ringcast.product_store.operations import Operation, decode_outcome, decode_outcomes, encode_operation
 from ringcast.product_store.session import ProductSession
 from ringcast.product_store.wire import Operate, Outcomes
@@ -35,10 +37,14 @@ _NO_SEAL = bytes(DIGEST_BYTES)
 
 
 class CustomersLink:
-    """The customers, by way of whatever bus replica. `offset`: the highest that an answer stood at."""
+    """The customers, by way of whatever bus replica.
+
+    `offset`: the highest that an answer stood at. `heard_s`: when the last answer or receipt came, by the loop's clock.
+    """
 
     def __init__(self, session: Session, timeout_s: float) -> None:
         self.offset = 0
+        self.heard_s = -math.inf
         self._session = session
         self._timeout_s = timeout_s
         self._waiting: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
@@ -74,6 +80,7 @@ class CustomersLink:
         # Batches are packed with a table: 8 bytes a message and 4 for itself.
         size = len(message) + 12
         receipt = await self._session.publish_one(CUSTOMERS_TOPIC, message, b"", size, self._timeout_s)
+        self.heard_s = self._loop.time()
         if not receipt.answers:
             raise NotReady(replica=self._session.welcome.replica, state="unable to answer commands: upgrade it")
         return receipt.answers[0]
@@ -105,6 +112,7 @@ class CustomersLink:
         try:
             async with self._session.within("a question to the customers", self._timeout_s):
                 result, offset = await query(self._session, "customers", arguments, wire.LINEARIZABLE)
+            self.heard_s = self._loop.time()
             self.offset = max(self.offset, offset)
             answers: Any = result.get("answers")
             if type(answers) is not tuple or len(answers) != len(asked):
@@ -121,9 +129,10 @@ class CustomersLink:
             self._in_flight -= 1
             self._flush_soon()
 
-    async def probe(self) -> None:
-        """Is anybody there who can order? Raises Unavailable."""
-        await self.ask(c.OrdersFrom("", 1))
+    async def probe(self, quiet_s: float) -> None:
+        """If nothing came for so long: is anybody there who can order? Raises Unavailable."""
+        if self._loop.time() - self.heard_s >= quiet_s:
+            await self.ask(c.OrdersFrom("", 1))
 
 
 class _Relayed:
@@ -143,6 +152,8 @@ class RelaySession(ProductSession):
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints) -> None:
         super().__init__(context, endpoints)
+        #: When the last answer came that the store's leader gave.
+        self.heard_s = -math.inf
         self._relayed: dict[tuple[bytes, int], _Relayed] = {}
 
     async def relay(self, operate: Operate, seconds: float) -> bytes:
@@ -186,8 +197,13 @@ class RelaySession(ProductSession):
                 return
         super()._on_message(message, payloads)
 
+    def _settle(self, lane: Lane, number: int, outcomes: bytes) -> None:
+        self.heard_s = self._loop.time()
+        super()._settle(lane, number, outcomes)
+
     def _on_relayed(self, one: _Relayed, message: Outcomes | wire.Refused) -> None:
         if isinstance(message, Outcomes):
+            self.heard_s = self._loop.time()
             self._failures = self._hints = 0
             self._trouble = None
             if not one.outcomes.done():
@@ -202,10 +218,26 @@ class RelaySession(ProductSession):
 
 
 class ProductsLink(ProductStore):
-    """The product store, for clients of ours too."""
+    """The product store, for clients of ours too. Nothing is asked of it with consistency "local"."""
 
-    def _make_session(self, context: "zmq.Context[zmq.Socket[bytes]]") -> ProductSession:
+    def _make_session(self, context: "zmq.Context[zmq.Socket[bytes]]") -> RelaySession:
         return RelaySession(context, self._endpoints)
+
+    @property
+    def _relays(self) -> RelaySession:
+        session = self._live
+        assert isinstance(session, RelaySession)
+        return session
+
+    @property
+    def heard_s(self) -> float:
+        """When the store's leader last gave an answer, by the loop's clock."""
+        return self._relays.heard_s if self._followed is not None else -math.inf
+
+    async def probe(self, quiet_s: float) -> None:
+        """If nothing came for so long: does anybody lead? Raises Unavailable."""
+        if asyncio.get_running_loop().time() - self.heard_s >= quiet_s:
+            await self.reservation("probe")
 
     @property
     def applied(self) -> int:
@@ -214,9 +246,7 @@ class ProductsLink(ProductStore):
 
     async def relay(self, call: Call, operation: Operation) -> Any:
         """Apply an operation as the call's client, once; its value. Raises its refusal, Unavailable."""
-        session = self._live
-        assert isinstance(session, RelaySession)
         operations = (encode_operation(operation),)
         operate = Operate(call.client, call.sequence, call.acknowledged, call.opened[1], operations)
-        outcomes = await session.relay(operate, self._timeout_s)
+        outcomes = await self._relays.relay(operate, self._timeout_s)
         return decode_outcome(decode_outcomes(outcomes, 1)[0])

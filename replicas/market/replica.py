@@ -37,7 +37,6 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
         super().__init__(config, role=f"{party}s")
         self.party = party
         self._loop = asyncio.get_running_loop()
-        self._heard_at = -SILENT_S
         self._probe_trouble: RingcastError = NotReady(replica=config.id, state="connecting to the databases")
 
     async def start(self) -> None:
@@ -92,23 +91,20 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             self.background(self.functions.purchases.sweep())
         while True:
             try:
-                await asyncio.gather(self.customers.probe(), self.products.reservation("probe"))
-                self._heard_at = self._loop.time()
+                await asyncio.gather(self.customers.probe(PROBE_S), self.products.probe(PROBE_S))
             except RingcastError as error:
                 self._probe_trouble = error
             await asyncio.sleep(PROBE_S)
 
     def trouble(self) -> RingcastError | None:
         """Why nothing is served here now: a database was silent, and another interface may reach it."""
-        if self._loop.time() - self._heard_at < SILENT_S:
+        if self._loop.time() - min(self.customers.heard_s, self.products.heard_s) < SILENT_S:
             return None
         return NotReady(replica=self.config.id, state=f"without a database: {self._probe_trouble}")
 
     def _standing(self) -> Standing:
         # ANY until the bus has told its id. A client id begins at the customers' offset and the products' index.
-        served = self.trouble() is None
-        index = self.products.applied if served else 0
-        return Standing(self.session.cluster if served else 0, index, 0, self.customers.offset)
+        return Standing(self.session.cluster, self.products.applied, 0, self.customers.offset)
 
     def _status(self) -> dict[str, Plain]:
         return {

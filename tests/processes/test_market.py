@@ -1,6 +1,7 @@
 """The marketplace in real processes: killed in the middle of purchases, and stopped in order (docs/faults.md 57-59)."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from replicas.local.market import LocalMarket
 from replicas.market.audit import audit
 from ringcast.market import Buyer, Seller
+from tests.client.waiting import until
 from tests.processes.market_load import PASSWORD, MarketLoad
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(150)]
@@ -92,3 +94,23 @@ async def test_interfaces_that_are_stopped_in_order_fail_no_call(market: LocalMa
     await load.stop()
     found = await audit(market.path, put_on_sale=load.units)
     assert found.clean, found.violations
+
+
+async def test_calls_that_meet_silent_databases_are_answered_when_they_are_back(market: LocalMarket) -> None:
+    """Interfaces in trouble send clients on, under the cluster's id as ever: else nobody would hear them."""
+    buyer = Buyer(market.path, timeout=40)
+    async with buyer:
+        await buyer.create_account("ann", PASSWORD)
+        await buyer.login("ann", PASSWORD)
+        for member in market.products.running():
+            market.products.signal(member, signal.SIGSTOP)
+        try:
+            while any([await asyncio.to_thread(market.buyers.is_ready, member) for member in (1, 2)]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            call = asyncio.create_task(buyer.display_cart())
+            await until(lambda: buyer.failovers > 0)
+            assert not call.done()
+        finally:
+            for member in market.products.running():
+                market.products.signal(member, signal.SIGCONT)
+        assert (await call).lines == ()
