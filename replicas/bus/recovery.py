@@ -58,7 +58,7 @@ def _open(config: BusConfig, bounds: TopicBounds, aside: tuple[Path, str] | None
         if recovered.stable is not None and not recovered.damage:
             recovered = _at(store, recovered, topics)
         elif recovered.stable is None:
-            topics = Topics(bounds)
+            topics = Topics(bounds, store)  # emptied by `_recovered`
     except BaseException:
         store.close()
         raise

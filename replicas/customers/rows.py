@@ -30,7 +30,7 @@ class RowReader(Protocol):
 
 
 class CustomerRows:
-    """`store`: None for a log that begins anew, whose rows may not be read from the disk that is being emptied.
+    """`store`: None while the disk is being emptied for a log that begins anew; `attach` it when it is.
 
     Invariants: `_fresh` changed since the last `take`; `_taken` holds what is on its way to the disk, each with the
     number of the take that it was changed in.
@@ -67,6 +67,15 @@ class CustomerRows:
         stored = iter(()) if self._store is None else self._store.rows(TABLE, start, end, reverse)
         kept = ((key, value) for key, value in stored if key not in changed)
         return list(islice(merge(news, kept, key=itemgetter(0), reverse=reverse), limit))
+
+    def attach(self, store: RowReader) -> None:
+        """The disk was emptied: what it has from now on is ours."""
+        self._store = store
+
+    @property
+    def held(self) -> int:
+        """Rows in memory, since the disk does not have them yet."""
+        return len(self._taken.keys() | self._fresh.keys())
 
     def take(self) -> list[PutRow]:
         """Every row that changed since the last call; the caller owes them to the store, and then `durable`."""

@@ -15,11 +15,14 @@ from replicas.bus.retention import Retention
 from replicas.bus.shell import Shell
 from replicas.bus.standing import state_of, trouble_of
 from replicas.bus.topics import TopicBounds
+from replicas.customers.commands import COMMANDS, Command, CreateAccount, encode_command
 from ringcast.bus.batch import digest, pack
 from ringcast.bus.request import BatchHeader, encode_batch_headers
+from ringcast.bus.topics import CUSTOMERS_TOPIC
 from ringcast.errors import NotReady, RingcastError
+from ringcast.market.types import Party
 from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Fetched, Query
-from sequencer.output import Output, TrimAsked
+from sequencer.output import Output, ResetDisk, TrimAsked
 from store.errors import DiskFailed, DiskFull
 
 CLIENT = bytes(16)
@@ -40,11 +43,11 @@ class Opener:
         opened = open_store(config, TopicBounds())
         return Shell(config, opened, lambda code, reason: self.ends.append((code, reason)))
 
-    def submit(self, shell: Shell, *payloads: bytes) -> None:
-        """One batch of the topic `t`."""
+    def submit(self, shell: Shell, *payloads: bytes, topic: str = "t") -> None:
+        """One batch."""
         self.sequence += 1
         packed = pack(list(payloads))
-        header = BatchHeader("t", CLIENT, self.sequence, len(payloads), shell.core.commit, 0, digest(packed))
+        header = BatchHeader(topic, CLIENT, self.sequence, len(payloads), shell.core.commit, 0, digest(packed))
         shell.submit((encode_batch_headers([header]), packed))
 
 
@@ -126,6 +129,24 @@ async def test_rows_become_durable_by_themselves(opener: Opener, shell: Shell) -
     await until(lambda: shell.store.row("meta", b"applied") is not None and shell.machine.topics.unsaved_slots == 0)
     await shell.flush_rows()
     assert [key for key, _ in shell.store.rows("offsets")] == [bytes(8)]
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+async def test_customers_are_in_memory_until_the_disk_has_them(opener: Opener, shell: Shell, emptied: bool) -> None:
+    """Of a log that began in this process too, or memory and the time of a scan would grow with every account."""
+    if emptied:  # V0
+        shell._persist(Output(persists=[ResetDisk()]), 0)
+        shell.machine.topics._applied = shell.core.commit
+    rows = shell.machine.topics.customers.rows
+    account = CreateAccount(Party.BUYER, "ann", bytes(16), bytes(32))
+    opener.submit(
+        shell, encode_command(Command(CLIENT, 0, 0, 0, bytes(8), COMMANDS.encode(account))), topic=CUSTOMERS_TOPIC
+    )
+    await until(delivered(shell, 1))
+    assert rows.held
+    await shell.flush_rows()
+    await until(lambda: not rows.held)
+    assert len(rows.scan(b"n", b"o")) == 1
 
 
 async def test_a_woken_process_takes_its_input_before_its_timers(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
