@@ -266,8 +266,7 @@ class Shell:
         if used is not None:
             self.disk.after(self._open_snapshot)
         else:
-            topics = Topics(self.bounds)
-            self._use_topics(topics)
+            self._use_topics(topics := Topics(self.bounds))
             self.disk.after(lambda: topics.customers.rows.attach(self.store))
         if self.gateway is not None:
             self.gateway.abandon(NotReady(replica=self.config.id, state="catching up"))
