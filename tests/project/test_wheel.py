@@ -144,8 +144,10 @@ def test_the_application_speaks_to_a_replica(environment: Path, application: Pat
 
 def test_an_unreachable_cluster_is_a_typed_error(environment: Path, application: Path) -> None:
     (application / "application.py").write_text(USE.replace("timeout=30", "timeout=0.5"))
-    (port,) = _free_ports(1)
-    run = _run(environment / "python", "application.py", f"tcp://127.0.0.1:{port}", cwd=application, exit_code=1)
+    with socket.socket() as silent:  # bound and not listening: nobody is there, and nobody else can come to be
+        silent.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        run = _run(environment / "python", "application.py", address, cwd=application, exit_code=1)
     assert run.stderr.splitlines()[-1].startswith("ringcast.errors.Unreachable: ")
 
 
