@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from broker.peers import Link, PeerEndpoints, PeerLimits, PeerTransport
+from replicas.bus.addresses import free_ports
 from ringcast.errors import BadFrame
 
 
@@ -58,18 +59,9 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"not within 5 s: {what}")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
 @pytest.fixture
 async def ports() -> dict[int, tuple[int, int]]:
-    first, second, third, fourth = free_ports(4)
+    first, second, third, fourth = free_ports(4, "127.0.0.1")
     return {1: (first, second), 2: (third, fourth)}
 
 
@@ -188,7 +180,7 @@ async def test_a_peer_is_added_moved_and_removed_while_others_go_on(pair: tuple[
     """V12: the newcomer hears and is heard; the one that went hears nothing more, and nobody is told it is lost."""
     one, two = pair
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    moved, there = free_ports(4), {}
+    moved, there = free_ports(4, "127.0.0.1"), {}
     for place, ports in (("first", moved[:2]), ("second", moved[2:])):
         there[place] = Member(context, {3: (ports[0], ports[1])}, 3)
     try:
@@ -255,7 +247,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def test_a_peer_that_dies_while_nobody_reads_takes_nobody_with_it() -> None:
     """SocketLimits: libzmq's heartbeats, ours or the peer's, would abort this process."""
-    endpoints = [f"tcp://127.0.0.1:{port}" for port in free_ports(4)]
+    endpoints = [f"tcp://127.0.0.1:{port}" for port in free_ports(4, "127.0.0.1")]
     command = [sys.executable, "-c", READS_LATE, *endpoints]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=30, check=False)

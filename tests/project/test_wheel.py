@@ -8,12 +8,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from replicas.bus.addresses import free_ports
 from tests.project.sources import PACKAGES, ROOT
 
 pytestmark = pytest.mark.timeout(180)
@@ -89,7 +89,7 @@ def application(tmp_path: Path) -> Path:
 def replica(tmp_path: Path) -> Iterator[str]:
     """A cluster of one replica, run from the development environment; gives its client endpoint."""
     names = ("PEER", "PUB", "CLIENT", "FEED", "HTTP")
-    addresses = dict(zip(names, (f"127.0.0.1:{port}" for port in _free_ports(len(names))), strict=True))
+    addresses = dict(zip(names, (f"127.0.0.1:{port}" for port in free_ports(len(names), "127.0.0.1")), strict=True))
     pub_port = addresses["PUB"].rpartition(":")[2]
     settings = {f"RINGCAST_BIND_{name}": address for name, address in addresses.items()}
     settings |= {"RINGCAST_ID": "1", "RINGCAST_PEERS": f"1={addresses['PEER']}:{pub_port}"}
@@ -166,12 +166,6 @@ def _copy_distribution(name: str, site: Path) -> None:
             target = site / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(str(installed.locate_file(file)), target)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _environment() -> dict[str, str]:
