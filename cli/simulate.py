@@ -1,5 +1,6 @@
 """`ringcast simulate`: the core or Raft under one seed after another (sequencer/simulator, replicas/raft/simulator)."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ def simulate(
         from replicas.raft.simulator.__main__ import main
     else:
         from sequencer.simulator.__main__ import main
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the other processes end with this one
     options = {"--seeds": seeds, "--members": members, "--seconds": seconds, "--jobs": jobs, "--trace": trace}
     arguments = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     raise typer.Exit(main([*arguments, *(["--json"] if json else [])]))

@@ -170,8 +170,9 @@ def spread(run: Callable[[int], T], seeds: Iterable[int], jobs: int) -> Iterator
                     return
                 yield from waiting.pop(0).result()
         finally:
-            for future in waiting:
-                future.cancel()
+            if waiting:  # nobody wants their results any more
+                for process in multiprocessing.active_children():
+                    process.terminate()
 
 
 def simulate(seeds: Iterable[int], members: int = 0, jobs: int = 1, seconds: float = 0) -> Report:

@@ -185,6 +185,28 @@ def test_simulate(ringcast: Ringcast) -> None:
     assert (report["seeds"], report["violations"]) == (2, 0)
 
 
+def test_simulate_that_is_told_to_end_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-P", "-m", "cli", "simulate", "--seeds", "0..1000000", "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 30
+        while len(found := children.read_text().split()) < 3 and time.monotonic() < until:  # and a resource tracker
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(20) != 0
+    assert found
+    while any(map(_runs, found)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_runs, found))
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty: it ended, and nobody has asked how
+    except FileNotFoundError:
+        return False
+
+
 def test_up_in_the_foreground_ends_with_its_signal_and_ends_what_was_added(ringcast: Ringcast, tmp_path: Path) -> None:
     command = [
         sys.executable,
