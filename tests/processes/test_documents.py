@@ -12,7 +12,7 @@ import pytest
 from replicas.local.cluster import LocalCluster
 from tests.project.sources import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = {
