@@ -17,15 +17,44 @@ def no_answer(seconds: float) -> str:
     return f"no answer within {seconds:g} s: is its process running?"
 
 
+class MemberOverview:
+    """What one member says of itself. `close()` it."""
+
+    def __init__(self, cluster: Cluster, member: int, timeout_s: float = MEMBER_TIMEOUT_S) -> None:
+        self._cluster = cluster
+        self._member = member
+        self._timeout_s = min(timeout_s, MEMBER_TIMEOUT_S)
+        self._bus: ringcast.Bus | None = None
+
+    async def ask(self) -> dict[str, Any]:
+        """The fields of the query `status`, or `replica` and `error`."""
+        try:
+            if self._bus is None:
+                bus = ringcast.connect(self._cluster, replica=self._member, timeout=self._timeout_s)
+                await bus.__aenter__()
+                self._bus = bus
+            found: dict[str, Plain] = await self._bus.query("status", local=True, timeout=self._timeout_s)
+        except ringcast.RingcastError as error:
+            await self.close()
+            silent = isinstance(error, ringcast.Unreachable | ringcast.Timeout)
+            return {"replica": self._member, "error": no_answer(self._timeout_s) if silent else str(error)}
+        return dict(found)
+
+    async def close(self) -> None:
+        """End the connection; the next question makes another one."""
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()
+
+
 class Overview:
     """`async with Overview(cluster) as overview: replicas = await overview.look()`."""
 
     def __init__(self, cluster: Cluster, timeout_s: float = 5.0) -> None:
         self._cluster = cluster
         self._timeout_s = timeout_s
-        self._member_timeout_s = min(timeout_s, MEMBER_TIMEOUT_S)
         self._members: tuple[int, ...] = ()
-        self._buses: dict[int, ringcast.Bus] = {}
+        self._asked: dict[int, MemberOverview] = {}
 
     async def __aenter__(self) -> Self:
         """Learn the members from any replica. Raises Unreachable, and what `connect` raises."""
@@ -36,9 +65,9 @@ class Overview:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bus in self._buses.values():
-            await bus.close()
-        self._buses.clear()
+        for member in self._asked.values():
+            await member.close()
+        self._asked.clear()
 
     async def look(self) -> list[dict[str, Any]]:
         """One row for each member, by id: the fields of the query `status`, or `replica` and `error`."""
@@ -51,17 +80,6 @@ class Overview:
         return list(await asyncio.gather(*map(self._ask, self._members)))
 
     async def _ask(self, member: int) -> dict[str, Any]:
-        try:
-            bus = self._buses.get(member)
-            if bus is None:
-                bus = ringcast.connect(self._cluster, replica=member, timeout=self._member_timeout_s)
-                await bus.__aenter__()
-                self._buses[member] = bus
-            found: dict[str, Plain] = await bus.query("status", local=True, timeout=self._member_timeout_s)
-        except ringcast.RingcastError as error:
-            lost = self._buses.pop(member, None)
-            if lost is not None:
-                await lost.close()
-            silent = isinstance(error, ringcast.Unreachable | ringcast.Timeout)
-            return {"replica": member, "error": no_answer(self._member_timeout_s) if silent else str(error)}
-        return dict(found)
+        if member not in self._asked:
+            self._asked[member] = MemberOverview(self._cluster, member, self._timeout_s)
+        return await self._asked[member].ask()
