@@ -113,8 +113,9 @@ def test_wheel_holds_the_packages_and_their_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == set(PACKAGES)
     assert "ringcast/py.typed" in names
-    for data in (path.relative_to(ROOT).as_posix() for path in (ROOT / "cli/data").glob("*.txt")):
-        assert data in names
+    data = [*(ROOT / "cli/data").glob("*.txt"), *(ROOT / "replicas/dashboard/page").iterdir()]
+    assert {path.suffix for path in data} == {".txt", ".html", ".css", ".js", ".svg"}
+    assert {path.relative_to(ROOT).as_posix() for path in data} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -1,0 +1,185 @@
+"""One look at everything: what each replica said last, as values that can be compared with the look before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sequencer.quorum import majority
+
+#: Said of a member before its first answer or its first failure.
+NOT_ASKED = "not heard yet"
+#: Said of one whose answer lacks something: it is of another version.
+NOT_UNDERSTOOD = "its answer is of another version: use the dashboard of that one"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A replica of the bus. `error`: why it said nothing; then every other field is empty."""
+
+    id: int
+    error: str | None = None
+    state: str = "no answer"
+    view: tuple[int, ...] = ()
+    ring: tuple[int, ...] = ()
+    members: tuple[int, ...] = ()
+    in_quorum: bool = False
+    holds_token: bool = False
+    end: int = 0
+    committed: int = 0
+    applied: int = 0
+    next_offset: int = 0
+    clients: int = 0
+    suspects: tuple[int, ...] = ()
+    alarms: tuple[str, ...] = ()
+    durability: str = ""
+    cluster: str = ""
+    cluster_name: str = ""
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> "Replica":
+        """Of a row of the query `status`, or of `replica` and `error`."""
+        member = int(row["replica"])
+        if "error" in row:
+            return cls(member, error=str(row["error"]))
+        try:
+            return cls._read(member, row)
+        except (KeyError, TypeError, ValueError):
+            return cls(member, error=NOT_UNDERSTOOD)
+
+    @classmethod
+    def _read(cls, member: int, row: Mapping[str, Any]) -> "Replica":
+        return cls(
+            member,
+            state=str(row["state"]),
+            view=tuple(row["view"]),
+            ring=tuple(row["ring"]),
+            members=tuple(row["members"]),
+            in_quorum=bool(row["in_quorum"]),
+            holds_token=row.get("token_holder") == member,
+            end=int(row["end"]),
+            committed=int(row["committed"]),
+            applied=int(row["applied"]),
+            next_offset=int(row["next_offset"]),
+            clients=int(row.get("clients", 0)),
+            suspects=tuple(row.get("suspects", ())),
+            alarms=_alarms(row),
+            durability=str(row.get("durability", "")),
+            cluster=str(row.get("cluster", "")),
+            cluster_name=str(row.get("cluster_name", "")),
+        )
+
+
+def _alarms(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What does not mend itself, or is not to be overlooked."""
+    told = {
+        "disk_full": "its disk is full",
+        "damaged": "damaged records are being repaired",
+        "wiped": "its disk was wiped: no vote until it is readmitted",
+        "possible_loss": "an operator accepted that messages may be lost",
+    }
+    found = [text for key, text in told.items() if row.get(key)]
+    return (*found, str(row["advice"])) if row.get("advice") else tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductReplica:
+    """A replica of the product store, as `Replica`. `leader`: who it believes leads, None if nobody."""
+
+    id: int
+    error: str | None = None
+    state: str = "no answer"
+    role: str = ""
+    term: int = 0
+    leader: int | None = None
+    commit: int = 0
+    lag: int = 0
+    items: int = 0
+    members: tuple[int, ...] = ()
+    alarms: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> "ProductReplica":
+        """Of a row of replicas/products/overview.py."""
+        member = int(row["replica"])
+        if "error" in row:
+            return cls(member, error=str(row["error"]))
+        try:
+            return cls._read(member, row)
+        except (KeyError, TypeError, ValueError):
+            return cls(member, error=NOT_UNDERSTOOD)
+
+    @classmethod
+    def _read(cls, member: int, row: Mapping[str, Any]) -> "ProductReplica":
+        return cls(
+            member,
+            state=str(row["state"]),
+            role=str(row["role"]),
+            term=int(row["term"]),
+            leader=row["leader"],
+            commit=int(row["commit"]),
+            lag=int(row["lag"]),
+            items=int(row.get("items", 0)),
+            members=tuple(sorted(int(one["member"]) for one in row["members"])),
+            alarms=("its disk is full",) if row.get("disk_full") else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`replicas` by id. `products`: None where the cluster has no product store; empty while none of it answers."""
+
+    replicas: tuple[Replica, ...]
+    products: tuple[ProductReplica, ...] | None = None
+
+    @property
+    def heard(self) -> Sequence[Replica]:
+        """Those that answer."""
+        return [one for one in self.replicas if one.error is None]
+
+    @property
+    def leading(self) -> Replica | None:
+        """Whose view is the newest one that has a ring."""
+        return max((one for one in self.heard if one.ring), key=lambda one: (one.view, one.committed), default=None)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Of the present configuration, as the one that knows most says."""
+        newest = max(self.heard, key=lambda one: (one.view, one.committed), default=None)
+        return newest.members if newest is not None else tuple(one.id for one in self.replicas)
+
+    @property
+    def quorum(self) -> int:
+        """How many have to serve."""
+        return majority(self.members)
+
+    @property
+    def serving(self) -> int:
+        """How many can acknowledge now."""
+        return sum(one.in_quorum for one in self.heard)
+
+    @property
+    def health(self) -> str:
+        """As `ringcast health` says it: healthy, degraded, down."""
+        if self.serving >= len(self.members):
+            return "healthy"
+        return "degraded" if self.serving >= self.quorum else "down"
+
+    @property
+    def committed(self) -> int:
+        """Slots that somebody knows to be committed."""
+        return max((one.committed for one in self.heard), default=0)
+
+    @property
+    def next_offset(self) -> int | None:
+        """Messages ever, as far as anybody has applied; None while nobody answers."""
+        return max((one.next_offset for one in self.heard), default=None)
+
+    def lag(self, replica: Replica) -> int:
+        """Slots that are committed somewhere and that it has not applied."""
+        return max(0, self.committed - replica.applied)
+
+    @property
+    def products_leader(self) -> ProductReplica | None:
+        """Who leads the product store and answers, in the newest term."""
+        leaders = [one for one in self.products or () if one.error is None and one.role == "leader"]
+        return max(leaders, key=lambda one: one.term, default=None)
