@@ -37,7 +37,8 @@ soak: $(READY) ## seeds of the simulator for SECONDS=600
 wheels: $(READY) ## what an image is built from, for BASE_PYTHON=3.12
 	@.ci/wheels $(BASE_PYTHON) $(BIN)/uv $(BIN)/python
 
-test-deploy: $(READY) ## the image, docker-compose and k8s, on a container engine that is installed if need be (Debian, root)
+test-deploy: $(READY) ## the dashboard in a browser, the image, docker-compose and k8s; installs browser and engine if need be (Debian, root)
+	@.ci/browser
 	@PYTHON=$(BIN)/python .ci/engine $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 netns: ## what the partition tests need (Debian, root); without it they are skipped

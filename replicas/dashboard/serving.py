@@ -99,8 +99,11 @@ async def serve(cluster: str, host: str, port: int, timeout_s: float, announce: 
 
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
+            sources.on_failure = stop
             announce(place)
             await server.serve(sockets=[listener])
+            if sources.failure is not None:
+                raise sources.failure
     finally:
         listener.close()
 

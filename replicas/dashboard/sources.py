@@ -7,7 +7,7 @@ it says something else. Everything is a question; nothing here changes anything.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +32,11 @@ NO_METRICS = "latency is read from the replicas' /metrics: name a cluster.json t
 
 
 class Sources:
-    """`async with Sources(cluster) as sources:` fills `sources.board` until it ends."""
+    """`async with Sources(cluster) as sources:` fills `sources.board` until it ends.
+
+    `on_failure`: called when asking ended by an error of ours, which `failure` then is: a page that merely stands still
+    would be taken for a cluster in which nothing happens.
+    """
 
     def __init__(self, cluster: str, timeout_s: float = 5.0) -> None:
         self._cluster = cluster
@@ -42,6 +46,8 @@ class Sources:
         self._rows: dict[int, dict[str, Any]] = {}
         self._products: tuple[ProductReplica, ...] | None = None
         self._patience = Patience()
+        self.failure: BaseException | None = None
+        self.on_failure: Callable[[], None] = self.board.close
         self._askers: dict[int, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -54,8 +60,18 @@ class Sources:
             (self._measure, MEASURE_INTERVAL_S),
             (self._ask_products, PRODUCTS_INTERVAL_S),
         ]
-        self._tasks = [asyncio.create_task(_each(work, interval_s)) for work, interval_s in loops]
+        self._tasks = [self._begin(_each(work, interval_s)) for work, interval_s in loops]
         return self
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.failure = failure
+            self.on_failure()
 
     async def __aexit__(self, *_: object) -> None:
         self.board.close()
@@ -70,7 +86,7 @@ class Sources:
         """Ask these and no others (V12)."""
         for member in set(members) - self._askers.keys():
             self._rows[member] = {"replica": member, "error": NOT_ASKED}
-            self._askers[member] = asyncio.create_task(self._ask(member))
+            self._askers[member] = self._begin(self._ask(member))
         for member in self._askers.keys() - set(members):
             self._askers.pop(member).cancel()
             self._rows.pop(member, None)
@@ -94,7 +110,7 @@ class Sources:
             return  # the first look is of all, or what it lacks would look like found later
         snapshot = Snapshot(tuple(map(Replica.read, rows)), self._products)
         self.board.look(snapshot, wall_us())
-        if snapshot.heard and set(snapshot.members) != self._askers.keys():
+        if snapshot.members and snapshot.heard and set(snapshot.members) != self._askers.keys():
             self._follow(snapshot.members)
 
     # -------------------------------------------------------------- beside it

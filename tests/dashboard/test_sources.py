@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from replicas.dashboard.sources import LOST_AFTER_S, METRICS_BYTES_MAX, Patience, replicas_of, scrape
+from replicas.dashboard.sources import LOST_AFTER_S, METRICS_BYTES_MAX, Patience, Sources, replicas_of, scrape
 
 
 def test_addresses_are_read_anew_and_a_file_that_is_gone_names_nobody(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_who_never_answered_is_lost_after_the_same_time() -> None:
     patience = Patience()
     assert not patience.believes(1, 10.0, failed=True)
     assert patience.believes(1, 10.0 + LOST_AFTER_S, failed=True)
+
+
+async def test_a_bug_ends_the_dashboard_and_does_not_stop_the_picture() -> None:
+    sources = Sources("tcp://127.0.0.1:1")
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    await asyncio.wait([sources._begin(broken())])
+    assert isinstance(sources.failure, ZeroDivisionError)
+    assert sources.board.closed
 
 
 async def answering(answer: bytes) -> tuple[asyncio.Server, str]:
