@@ -47,9 +47,9 @@ class Door:
 
     def close(self) -> None:
         """Before its socket."""
-        self._monitor.close()
-        with suppress(zmq.ZMQError):
+        with suppress(zmq.ZMQError):  # before its receiver ends: see ringcast/sockets.py, Watched.close
             self._socket.disable_monitor()
+        self._monitor.close()
 
     # ------------------------------------------------------------------ who sent it (see DrainedSocket)
 

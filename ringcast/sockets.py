@@ -132,7 +132,9 @@ class Watched:
         """Close the socket and its monitor."""
         if self.socket.closed:
             return
-        self._monitor.close()
+        # In this order. libzmq's I/O thread sends events with a call that waits, and holds the lock that disabling
+        # takes: an event between the end of its receiver and the disabling would stop this thread for ever.
         with suppress(zmq.ZMQError):
             self._inner.disable_monitor()
+        self._monitor.close()
         self.socket.close(linger_ms)
