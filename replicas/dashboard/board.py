@@ -68,6 +68,7 @@ class Board:
 
     def look(self, snapshot: Snapshot, at_us: int) -> None:
         """Take a look, and note what happened since the last one."""
+        snapshot = snapshot.after(self._snapshot)
         if self._snapshot is not None:
             for event in differences(self._snapshot, snapshot):
                 self._counted += 1

@@ -20,7 +20,7 @@ class Event(NamedTuple):
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[Event]:
-    """Every event between two looks: causes first, then what they did to the cluster."""
+    """Every event between two looks, the second `after` the first: causes first, then what they did to the cluster."""
     return [
         *_replicas(before.replicas, after.replicas),
         *_view(before, after),
@@ -68,11 +68,11 @@ def _alarms(subject: str, last: Replica | ProductReplica, one: Replica | Product
 
 
 def _view(before: Snapshot, after: Snapshot) -> Iterator[Event]:
-    last, now = before.leading, after.leading
-    if now is None or (last is not None and now.view <= last.view):
+    last, now = before.installed, after.installed
+    if now is None or (last is not None and now.view == last.view):
         return
-    ring, was = set(now.ring), set(last.ring) if last is not None else set()
-    gone, come = sorted(was - ring), sorted(ring - was) if was else []
+    ring, was = set(now.ring), set(last.ring if last is not None else now.ring)
+    gone, come = sorted(was - ring), sorted(ring - was)
     change = "".join([*(f", without {member}" for member in gone), *(f", with {member}" for member in come)])
     text = f"{view_name(now.view)} is installed: ring {' '.join(map(str, now.ring))}{change}"
     yield Event("view", "info", "view", text)

@@ -1,7 +1,7 @@
 """One look at everything: what each replica said last, as values that can be compared with the look before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sequencer.quorum import majority
@@ -126,10 +126,20 @@ class ProductReplica:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`replicas` by id. `products`: None where the cluster has no product store; empty while none of it answers."""
+    """`replicas` by id. `products`: None where the cluster has no product store; empty while none of it answers.
+
+    `installed`: whoever said the newest view so far; in the middle of a view change nobody has a ring.
+    """
 
     replicas: tuple[Replica, ...]
     products: tuple[ProductReplica, ...] | None = None
+    installed: Replica | None = None
+
+    def after(self, before: "Snapshot | None") -> "Snapshot":
+        """The same look, which remembers what was installed before it."""
+        last, now = before.installed if before is not None else None, self.leading
+        newer = now is not None and (last is None or now.view > last.view)
+        return replace(self, installed=now if newer else last)
 
     @property
     def heard(self) -> Sequence[Replica]:

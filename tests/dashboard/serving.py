@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,19 @@ class Stream:
         self.points += document["points"]
         self._changed.set()
 
-    async def event(self, kind: str, subject: str, after: int = 0, timeout_s: float = 30.0) -> dict[str, Any]:
+    async def event(self, kind: str, subject: str, after: int = 0) -> dict[str, Any]:
         """Wait for one with a number above `after`."""
+        return await self._first(lambda one: (one["kind"], one["subject"]) == (kind, subject) and one["number"] > after)
+
+    async def told(self, kind: str, text: str) -> dict[str, Any]:
+        """Wait for one that says this."""
+        return await self._first(lambda one: one["kind"] == kind and text in one["text"])
+
+    async def _first(self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = 30.0) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             while True:
                 for one in self.events:
-                    if (one["kind"], one["subject"]) == (kind, subject) and one["number"] > after:
+                    if wanted(one):
                         return one
                 self._changed.clear()
                 await self._changed.wait()

@@ -5,8 +5,13 @@ from replicas.dashboard.snapshot import NOT_UNDERSTOOD, Replica, Snapshot
 from tests.dashboard.nouns import gone, product, row, snapshot
 
 
+def happened(before: Snapshot, after: Snapshot) -> list[Event]:
+    first = before if before.installed is not None else before.after(None)
+    return differences(first, after.after(first))
+
+
 def told(before: Snapshot, after: Snapshot) -> list[tuple[str, str, str]]:
-    return [(event.kind, event.level, event.subject) for event in differences(before, after)]
+    return [(event.kind, event.level, event.subject) for event in happened(before, after)]
 
 
 def test_nothing_happens_while_the_token_and_offsets_move() -> None:
@@ -20,7 +25,7 @@ def test_a_replica_is_lost_and_a_view_goes_on_without_it() -> None:
         ("view", "info", "view"),
         ("health", "bad", "bus"),
     ]
-    texts = [event.text for event in differences(snapshot(), after)]
+    texts = [event.text for event in happened(snapshot(), after)]
     assert texts[1] == "4.1 is installed: ring 1 2, without 3"
     assert texts[2] == "degraded: 2 of 3 replicas serve, 2 are needed"
 
@@ -35,19 +40,27 @@ def test_the_same_view_from_another_replica_is_no_event() -> None:
 
 
 def test_everybody_is_lost_and_nobody_is_called_removed() -> None:
-    nobody = snapshot(gone(1), gone(2), gone(3))
-    kinds = [kind for kind, _, _ in told(snapshot(), nobody)]
-    assert kinds == ["lost", "lost", "lost", "health"]
-    assert [kind for kind, _, _ in told(nobody, snapshot())] == ["found", "found", "found", "view", "health"]
+    before = snapshot().after(None)
+    nobody = snapshot(gone(1), gone(2), gone(3)).after(before)
+    assert [kind for kind, _, _ in told(before, nobody)] == ["lost", "lost", "lost", "health"]
+    assert [kind for kind, _, _ in told(nobody, snapshot())] == ["found", "found", "found", "health"]
+
+
+def test_a_view_change_in_which_nobody_has_a_ring_says_who_is_missing() -> None:
+    before = snapshot().after(None)
+    between = snapshot(*(row(member, ring=()) for member in (1, 2, 3))).after(before)
+    assert "view" not in {kind for kind, _, _ in told(before, between)}
+    after = snapshot(*(row(member, view=(4, 1), ring=(1, 2)) for member in (1, 2, 3)))
+    assert [event.text for event in happened(between, after)] == ["4.1 is installed: ring 1 2, without 3"]
 
 
 def test_states_and_alarms_begin_and_end() -> None:
     full = snapshot(row(2, state="read-only: disk full", in_quorum=False, disk_full=True))
-    assert differences(snapshot(), full)[:2] == [
+    assert happened(snapshot(), full)[:2] == [
         Event("state", "info", "replica 2", "serving → read-only: disk full"),
         Event("alarm", "bad", "replica 2", "its disk is full"),
     ]
-    assert differences(full, snapshot())[:2] == [
+    assert happened(full, snapshot())[:2] == [
         Event("state", "good", "replica 2", "read-only: disk full → serving"),
         Event("alarm", "good", "replica 2", "over: its disk is full"),
     ]
@@ -67,7 +80,7 @@ def test_an_election_of_the_product_store() -> None:
     leaderless = snapshot(products=[gone(1), product(2, leader=None), product(3, leader=None)])
     assert told(before, leaderless) == [("lost", "bad", "products 1"), ("election", "bad", "product store")]
     elected = snapshot(products=[gone(1), product(2, role="leader", term=3, leader=2), product(3, term=3, leader=2)])
-    assert differences(leaderless, elected) == [Event("election", "good", "products 2", "leads in term 3")]
+    assert happened(leaderless, elected) == [Event("election", "good", "products 2", "leads in term 3")]
 
 
 def test_an_answer_of_another_version_is_said_not_raised() -> None:
