@@ -230,9 +230,14 @@ class ProductsLink(ProductStore):
         return session
 
     @property
+    def _entered(self) -> bool:
+        """Frames of clients come before this client is entered, and after it was closed."""
+        return self._followed is not None
+
+    @property
     def heard_s(self) -> float:
         """When the store's leader last gave an answer, by the loop's clock."""
-        return self._relays.heard_s if self._followed is not None else -math.inf
+        return self._relays.heard_s if self._entered else -math.inf
 
     async def probe(self, quiet_s: float) -> None:
         """If nothing came for so long: does anybody lead? Raises Unavailable."""
@@ -241,8 +246,8 @@ class ProductsLink(ProductStore):
 
     @property
     def applied(self) -> int:
-        """The highest index of the store's log that an answer stood at."""
-        return self._live.applied
+        """The highest index of the store's log that an answer stood at; 0 without one."""
+        return self._live.applied if self._entered else 0
 
     async def relay(self, call: Call, operation: Operation) -> Any:
         """Apply an operation as the call's client, once; its value. Raises its refusal, Unavailable."""

@@ -5,7 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+import zmq
 
+import ringcast
+from ringcast.market import Buyer
 from tests.replicas.alone import DATABASES, ROLES, get, ready, running
 
 BY_ROLE = pytest.mark.parametrize("role", sorted(ROLES))
@@ -68,5 +71,10 @@ async def test_an_interface_without_databases_lives_and_does_not_serve(tmp_path:
         assert (await get(replica.http, "/livez"))[0] == 200
         assert (await get(replica.http, "/startupz"))[0] == 200
         status, body = await get(replica.http, "/readyz?verbose")
+        endpoint = replica.gateway._socket.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        for _ in range(2):
+            with pytest.raises(ringcast.Unreachable, match="does not serve now"):
+                await Buyer([endpoint], timeout=1).__aenter__()
+            await replica.products.close()  # as it is before it was entered, and when entering it took too long
     assert status == 503
     assert "[-] serving:" in body
