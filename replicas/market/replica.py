@@ -19,7 +19,7 @@ from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.passwords import Hasher
 from replicas.products.front import Standing
 from ringcast.bus.session import Session
-from ringcast.errors import NotReady, RingcastError
+from ringcast.errors import NotReady, RingcastError, Unavailable
 from ringcast.market.types import Party
 from ringcast.product_store.wire import REQUEST_BYTES_MAX
 from ringcast.strict import Plain
@@ -85,7 +85,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
 
     async def _connect(self) -> None:
         """Both databases, in whatever order they come up; then look after them, and after orders."""
-        await asyncio.gather(self.session.start(CONNECT_TIMEOUT_S), self.products.__aenter__())
+        await asyncio.gather(self.session.start(CONNECT_TIMEOUT_S), self._enter_products())
         self.log.info("interface_connected", bus=self.session.welcome.replica, products=self.products.replica)
         if self.party is Party.BUYER:
             self.background(self.functions.purchases.sweep())
@@ -95,6 +95,17 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             except RingcastError as error:
                 self._probe_trouble = error
             await asyncio.sleep(PROBE_S)
+
+    async def _enter_products(self) -> None:
+        """However long the store takes to come up: a call's time limit is none for that."""
+        while True:
+            try:
+                await self.products.__aenter__()
+            except Unavailable as error:
+                self._probe_trouble = error
+                await asyncio.sleep(PROBE_S)
+            else:
+                return
 
     def trouble(self) -> RingcastError | None:
         """Why nothing is served here now: a database was silent, and another interface may reach it."""

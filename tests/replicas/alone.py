@@ -33,14 +33,14 @@ def products(folder: Path) -> ProductsReplica:
     return ProductsReplica(ProductsConfig(id=1, data=folder, peers={1: MemberAddress(*UNUSED)}, **binds))
 
 
-def _interface(party: Party, folder: Path) -> MarketReplica:
+def _interface(party: Party, folder: Path, **settings: Any) -> MarketReplica:
     """An interface that waits for databases that never come."""
     nobody = "127.0.0.1:1"
-    binds: dict[str, Any] = {f"bind_{name}": ANY for name in ("client", "http")}
-    return MarketReplica(MarketConfig(id=1, data=folder, bus=nobody, products=nobody, **binds), party=party)
+    more: dict[str, Any] = {"bind_client": ANY, "bind_http": ANY, **settings}
+    return MarketReplica(MarketConfig(id=1, data=folder, bus=nobody, products=nobody, **more), party=party)
 
 
-ROLES: dict[str, Callable[[Path], ReplicaProcess[Any]]] = {
+ROLES: dict[str, Callable[..., ReplicaProcess[Any]]] = {
     "bus": bus,
     "products": products,
     "sellers": partial(_interface, Party.SELLER),
@@ -50,9 +50,9 @@ DATABASES = ("bus", "products")
 
 
 @asynccontextmanager
-async def running(role: str, folder: Path) -> AsyncIterator[Any]:
-    """Started, and closed at the end."""
-    replica = ROLES[role](folder)
+async def running(role: str, folder: Path, **settings: Any) -> AsyncIterator[Any]:
+    """Started, and closed at the end. `settings`: of an interface's configuration."""
+    replica = ROLES[role](folder, **settings)
     await replica.start()
     try:
         yield replica

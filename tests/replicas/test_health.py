@@ -66,6 +66,15 @@ async def test_metrics_tell_of_the_disk(role: str, tmp_path: Path) -> None:
     assert float(free.split()[-1]) > 0
 
 
+async def test_an_interface_waits_for_its_databases_longer_than_a_call_does(tmp_path: Path) -> None:
+    async with running("buyers", tmp_path / "data", call_timeout_ms=100) as replica:
+        connecting = replica._tasks[-1]
+        async with asyncio.timeout(10):
+            while not isinstance(replica._probe_trouble, ringcast.Unreachable):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        assert not connecting.done()
+
+
 async def test_an_interface_without_databases_lives_and_does_not_serve(tmp_path: Path) -> None:
     async with running("buyers", tmp_path / "data") as replica:
         assert (await get(replica.http, "/livez"))[0] == 200
