@@ -8,8 +8,9 @@ from rich.live import Live
 
 from cli import render
 from cli.common import NO, OK, UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.bus.overview import Overview
+from replicas.bus.overview import Overview, verdict
 from replicas.bus.verification import verify as compare
+from sequencer.quorum import majority
 
 WATCH_INTERVAL_S = 0.25
 
@@ -87,19 +88,19 @@ def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
 
     replicas = run(ask())
     serving = [one for one in replicas if one.get("in_quorum")]
-    quorum = len(replicas) // 2 + 1
-    verdict = "healthy" if len(serving) == len(replicas) else "degraded" if len(serving) >= quorum else "down"
+    members = [int(one["replica"]) for one in replicas]
+    quorum, found = majority(members), verdict(len(serving), members)
     if json:
         advice = next((one["advice"] for one in replicas if one.get("advice")), None)
         counts = {"serving": len(serving), "replicas": len(replicas), "quorum": quorum}
-        render.as_json({"health": verdict, **counts, "advice": advice})
+        render.as_json({"health": found, **counts, "advice": advice})
     else:
-        typer.echo(f"{verdict}: {len(serving)} of {len(replicas)} replicas serve, {quorum} are needed")
+        typer.echo(f"{found}: {len(serving)} of {len(replicas)} replicas serve, {quorum} are needed")
         for one in replicas:
             if not one.get("in_quorum"):
                 render.error(f"replica {one['replica']}: {one.get('error') or one.get('state')}")
         _show_advice(replicas)
-    raise typer.Exit({"healthy": OK, "degraded": NO, "down": UNAVAILABLE}[verdict])
+    raise typer.Exit({"healthy": OK, "degraded": NO, "down": UNAVAILABLE}[found])
 
 
 @reported

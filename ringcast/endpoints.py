@@ -42,10 +42,11 @@ def find(cluster: Cluster, role: str = "bus", keys: Keys = None) -> Endpoints:
 
     Raises Refused: the place, what to correct; KeysUnusable.
     """
-    if isinstance(cluster, str) and cluster.startswith(_SCHEMES):
-        cluster = cluster.split(",")
     if isinstance(cluster, str | os.PathLike):
-        return _from_file(Path(cluster), role, keys)
+        path = file_of(cluster)
+        if path is not None:
+            return _from_file(path, role, keys)
+        cluster = os.fspath(cluster).split(",")
     addresses = tuple(cluster)
     for address in addresses:
         if not address.startswith(_SCHEMES):
@@ -55,9 +56,15 @@ def find(cluster: Cluster, role: str = "bus", keys: Keys = None) -> Endpoints:
     return Endpoints(ANY_CLUSTER, addresses, find_credentials(keys, ""))
 
 
+def file_of(cluster: "str | os.PathLike[str]") -> Path | None:
+    """The cluster.json that is named, by itself or by its folder; None: endpoints are."""
+    if isinstance(cluster, str) and cluster.startswith(_SCHEMES):
+        return None
+    path = Path(cluster)
+    return path / "cluster.json" if path.is_dir() else path
+
+
 def _from_file(path: Path, role: str, keys: Keys) -> Endpoints:
-    if path.is_dir():
-        path /= "cluster.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

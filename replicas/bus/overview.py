@@ -1,12 +1,14 @@
 """What every replica says of itself, side by side: one connection for each, kept open between looks."""
 
 import asyncio
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
 import ringcast
 from ringcast.endpoints import Cluster
 from ringcast.strict import Plain
+from sequencer.quorum import majority
 
 #: A replica that runs answers in milliseconds; one that does not must not hold up what the others say.
 MEMBER_TIMEOUT_S = 1.0
@@ -15,6 +17,13 @@ MEMBER_TIMEOUT_S = 1.0
 def no_answer(seconds: float) -> str:
     """What is said of a member that did not answer."""
     return f"no answer within {seconds:g} s: is its process running?"
+
+
+def verdict(serving: int, members: Collection[int]) -> str:
+    """Of so many that can acknowledge: healthy, degraded (a quorum can), down."""
+    if serving >= len(members):
+        return "healthy"
+    return "degraded" if serving >= majority(members) else "down"
 
 
 class MemberOverview:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from replicas.dashboard.snapshot import ProductReplica, Replica, Snapshot
+from replicas.dashboard.snapshot import Replica, Said, Snapshot
 
 #: good: something came back; info: it happens; bad: something is away.
 Level: TypeAlias = Literal["good", "info", "bad"]
@@ -48,14 +48,14 @@ def _replicas(before: Sequence[Replica], after: Sequence[Replica]) -> Iterator[E
         yield from _alarms(subject, last, one)
 
 
-def _presence(subject: str, last: Replica | ProductReplica, one: Replica | ProductReplica) -> Iterator[Event]:
+def _presence(subject: str, last: Said, one: Said) -> Iterator[Event]:
     if one.error is not None and last.error is None:
         yield Event("lost", "bad", subject, f"lost: {one.error}")
     if one.error is None and last.error is not None:
         yield Event("found", "good", subject, f"answers again: {one.state}")
 
 
-def _alarms(subject: str, last: Replica | ProductReplica, one: Replica | ProductReplica) -> Iterator[Event]:
+def _alarms(subject: str, last: Said, one: Said) -> Iterator[Event]:
     if one.error is not None:
         return  # one that is away has the alarms that it had
     for text in one.alarms:

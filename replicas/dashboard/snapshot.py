@@ -1,9 +1,11 @@
 """One look at everything: what each replica said last, as values that can be compared with the look before."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
+from replicas.bus.overview import verdict
 from sequencer.quorum import majority
 
 #: Said of a member before its first answer or its first failure.
@@ -13,31 +15,18 @@ NOT_UNDERSTOOD = "its answer is of another version: use the dashboard of that on
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
-    """A replica of the bus. `error`: why it said nothing; then every other field is empty."""
+class Said(ABC):
+    """What a replica of either kind says of itself. `error`: why it said nothing; then every other field is empty."""
 
     id: int
     error: str | None = None
     state: str = "no answer"
-    view: tuple[int, ...] = ()
-    ring: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
-    in_quorum: bool = False
-    holds_token: bool = False
-    end: int = 0
-    committed: int = 0
-    applied: int = 0
-    next_offset: int = 0
-    clients: int = 0
-    suspects: tuple[int, ...] = ()
     alarms: tuple[str, ...] = ()
-    durability: str = ""
-    cluster: str = ""
-    cluster_name: str = ""
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> "Replica":
-        """Of a row of the query `status`, or of `replica` and `error`."""
+    def read(cls, row: Mapping[str, Any]) -> Self:
+        """Of a row of an overview: `replica`, and `error` or the fields."""
         member = int(row["replica"])
         if "error" in row:
             return cls(member, error=str(row["error"]))
@@ -47,7 +36,31 @@ class Replica:
             return cls(member, error=NOT_UNDERSTOOD)
 
     @classmethod
-    def _read(cls, member: int, row: Mapping[str, Any]) -> "Replica":
+    @abstractmethod
+    def _read(cls, member: int, row: Mapping[str, Any]) -> Self:
+        """Of a row that holds the fields. Raises KeyError, TypeError, ValueError: it is of another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica(Said):
+    """A replica of the bus; its row is that of the query `status`."""
+
+    view: tuple[int, ...] = ()
+    ring: tuple[int, ...] = ()
+    in_quorum: bool = False
+    holds_token: bool = False
+    end: int = 0
+    committed: int = 0
+    applied: int = 0
+    next_offset: int = 0
+    clients: int = 0
+    suspects: tuple[int, ...] = ()
+    durability: str = ""
+    cluster: str = ""
+    cluster_name: str = ""
+
+    @classmethod
+    def _read(cls, member: int, row: Mapping[str, Any]) -> Self:
         return cls(
             member,
             state=str(row["state"]),
@@ -82,34 +95,18 @@ def _alarms(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class ProductReplica:
-    """A replica of the product store, as `Replica`. `leader`: who it believes leads, None if nobody."""
+class ProductReplica(Said):
+    """A replica of the product store, as replicas/products/overview.py asks it. `leader`: as far as it knows."""
 
-    id: int
-    error: str | None = None
-    state: str = "no answer"
     role: str = ""
     term: int = 0
     leader: int | None = None
     commit: int = 0
     lag: int = 0
     items: int = 0
-    members: tuple[int, ...] = ()
-    alarms: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> "ProductReplica":
-        """Of a row of replicas/products/overview.py."""
-        member = int(row["replica"])
-        if "error" in row:
-            return cls(member, error=str(row["error"]))
-        try:
-            return cls._read(member, row)
-        except (KeyError, TypeError, ValueError):
-            return cls(member, error=NOT_UNDERSTOOD)
-
-    @classmethod
-    def _read(cls, member: int, row: Mapping[str, Any]) -> "ProductReplica":
+    def _read(cls, member: int, row: Mapping[str, Any]) -> Self:
         return cls(
             member,
             state=str(row["state"]),
@@ -169,10 +166,8 @@ class Snapshot:
 
     @property
     def health(self) -> str:
-        """As `ringcast health` says it: healthy, degraded, down."""
-        if self.serving >= len(self.members):
-            return "healthy"
-        return "degraded" if self.serving >= self.quorum else "down"
+        """Healthy, degraded, down."""
+        return verdict(self.serving, self.members)
 
     @property
     def committed(self) -> int:

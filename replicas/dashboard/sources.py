@@ -19,6 +19,7 @@ from replicas.dashboard.board import Board
 from replicas.dashboard.measures import Measured, read_metrics
 from replicas.dashboard.snapshot import NOT_ASKED, ProductReplica, Replica, Snapshot
 from replicas.products.overview import look as look_at_products
+from ringcast.endpoints import file_of
 
 LOOK_INTERVAL_S = 0.2
 #: The rarer ones: a connection each time, and a page of metrics.
@@ -41,7 +42,7 @@ class Sources:
     def __init__(self, cluster: str, timeout_s: float = 5.0) -> None:
         self._cluster = cluster
         self._timeout_s = timeout_s
-        self.file = None if "://" in cluster else _file_of(cluster)
+        self.file = file_of(cluster)
         self.board = Board(cluster, "" if replicas_of(self.file, "bus") else NO_METRICS)
         self._rows: dict[int, dict[str, Any]] = {}
         self._products: tuple[ProductReplica, ...] | None = None
@@ -161,11 +162,6 @@ async def _each(work: Callable[[], Awaitable[None]], interval_s: float) -> None:
         due = time.monotonic() + interval_s
         await work()
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-
-
-def _file_of(cluster: str) -> Path:
-    path = Path(cluster)
-    return path / "cluster.json" if path.is_dir() else path
 
 
 def replicas_of(file: Path | None, role: str) -> Mapping[int, str]:
