@@ -8,16 +8,5 @@ command -v etcd >/dev/null || missing+=(etcd-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
 ((${#missing[@]})) || exit 0
 
-if ! command -v apt-get >/dev/null || ((EUID)); then
-    echo "not installed, so skipped: ${missing[*]}; on Debian, as root: apt-get install ${missing[*]}" >&2
-    exit 0
-fi
-# policy-rc.d: the benchmark starts its own; nothing here is to listen on the default ports.
-policy=/usr/sbin/policy-rc.d
-if [[ ! -e $policy ]]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-    trap 'rm -f "$policy"' EXIT
-fi
-apt-get update -qq && apt-get install -qq --yes --no-install-recommends "${missing[@]}" ||
-    echo "could not be installed, so skipped: ${missing[*]}" >&2
+# None of their services starts: the benchmark starts its own, and nothing is to listen on the default ports.
+"$(dirname "$0")/../.ci/debian" "${missing[@]}" || echo "not installed, so skipped: ${missing[*]}" >&2
