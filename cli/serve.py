@@ -91,8 +91,8 @@ def sellers(
 
     Every key comes from the file, RINGCAST_* variables or a flag (replicas/market/config.py lists them). It keeps
     nothing: customers live on the bus, items in the product store, and it waits until it reaches both. SIGTERM sends
-    the clients on and finishes what is under way. Exit codes: 0 stopped in order; 2 wrong configuration; 6 an address
-    cannot be bound.
+    the clients on and finishes what is under way. Exit codes: 0 stopped in order; 2 wrong configuration, or a database
+    refuses its keys; 3 it stopped itself, an error that nobody expected; 6 an address cannot be bound.
     """
     _interface("seller", config, member, log_level)
 

@@ -1,9 +1,9 @@
 """A replica as a process, whatever its role: signals, the loop, the exit code, and what the log says if it can't start.
 
 Exit codes (documented in `ringcast serve ROLE --help`):
-0 stopped in order; 2 its keys cannot be used, or libzmq is too old; 3 it stopped itself, an invariant is broken (V7);
-4 the disk failed or is damaged (D5); 5 the data folder is in use or another member's; 6 an address cannot be bound; 7
-it was removed from the cluster (V12, R16).
+0 stopped in order; 2 its keys cannot be used, a database refuses it for good, or libzmq is too old; 3 it stopped
+itself, an invariant is broken (V7); 4 the disk failed or is damaged (D5); 5 the data folder is in use or another
+member's; 6 an address cannot be bound; 7 it was removed from the cluster (V12, R16).
 
 Signals: SIGTERM, SIGINT leave the group and stop (V11), a second one stops at once.
 """
@@ -28,7 +28,7 @@ from replicas import logs
 from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
 from replicas.settings import Config, ConfigError
-from ringcast.errors import KeysUnusable
+from ringcast.errors import KeysUnusable, ProtocolError
 from store.errors import FolderInUse, StoreError, WrongFolder
 
 STOPPED, CONFIGURATION, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 2, 3, 4, 5, 6, 7
@@ -86,8 +86,21 @@ class ReplicaProcess(ABC, Generic[Config]):
             raise AddressRefused(f"tcp://{bind_http}", why) from error
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run until the end."""
-        self._tasks.append(asyncio.create_task(work))
+        """Run until the end. What it raises ends the process: half of a replica must not live on in silence."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_background_end)
+        self._tasks.append(task)
+
+    def _on_background_end(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or (error := task.exception()) is None or self._leaving is not None:
+            return
+        if isinstance(error, ProtocolError):
+            self.halt(CONFIGURATION, f"every replica of a database refuses this one, and would again: {error}")
+        elif isinstance(error, StoreError):
+            self.halt(DISK, str(error))
+        else:
+            self.log.error("background_failed", exc_info=error)
+            self.halt(HALTED, repr(error))
 
     def finish(self, code: int) -> None:
         """End the process; the first code counts."""

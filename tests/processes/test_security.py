@@ -15,9 +15,11 @@ import pytest
 import zmq
 
 import ringcast
+from replicas.hosting import CONFIGURATION
 from replicas.keys import KeyFolder, Rights
 from replicas.local.cluster import LocalCluster
-from replicas.local.files import HOST, PRODUCTS
+from replicas.local.files import HOST, PRODUCTS, SELLERS
+from replicas.local.market import create_interfaces
 from ringcast.keys import Pair
 from tests.processes.agreement import same_everywhere, until
 from tests.processes.load import Load
@@ -245,6 +247,27 @@ async def test_the_product_store_with_keys(tmp_path: Path) -> None:
             await ringcast.products(addresses, timeout=10).__aenter__()
     finally:
         products.stop()
+
+
+async def test_an_interface_that_a_database_refuses_for_good_ends_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    bus = LocalCluster.create(folder, 1, secure=True)
+    LocalCluster.create(folder, 1, role=PRODUCTS)
+    sellers = create_interfaces(folder, SELLERS, 1)
+    own = folder / "keys" / "client-sellers.key"
+    own.write_text(json.dumps({**json.loads(own.read_text()), **Pair.new()._asdict()}))
+    bus.start()
+    try:
+        await asyncio.to_thread(bus.wait_ready)
+        sellers.start()
+        assert await asyncio.to_thread(sellers.wait_gone, [1], 30) == []
+    finally:
+        sellers.stop()
+        bus.stop()
+    last = [json.loads(line) for line in sellers.log_path(1).read_text().splitlines()]
+    (halted,) = (one for one in last if one["event"] == "replica_halted")
+    assert halted["code"] == CONFIGURATION
+    assert "do not believe each other's keys" in halted["reason"]
 
 
 async def test_garbage_on_every_port(cluster: LocalCluster) -> None:
