@@ -73,7 +73,7 @@ def main(text: str) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a peer's library raises: one line for who started us
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
     print(json.dumps(asdict(sample)))  # noqa: T201
 
 
