@@ -79,12 +79,12 @@ def register(app: typer.Typer) -> None:
 @reported
 def up(
     replicas: Annotated[
-        int | None, typer.Option("--replicas", min=1, max=7, help="How many; 3 for a new cluster [default: as it is].")
+        int | None, typer.Option("--replicas", min=1, max=7, help="How many; 3 for a new cluster (default: as it is).")
     ] = None,
     products: Annotated[
         int | None,
         typer.Option(
-            "--products", min=0, max=7, help="Of the product store; 3 for a new cluster, 0: none [default: as it is]."
+            "--products", min=0, max=7, help="Of the product store; 3 for a new cluster, 0: none (default: as it is)."
         ),
     ] = None,
     sellers: SellersOption = None,
@@ -104,8 +104,10 @@ def up(
 ) -> None:
     """Start a cluster on this machine, or what of it does not run: the bus, the product store, the marketplace.
 
-    Writes DIR/cluster.json, which every command and client takes. Without --detach it runs until Ctrl-C. Without raftos
-    the bus runs alone; one line says how to get it.
+    Writes DIR/cluster.json, which every command and client takes. Without --detach it runs until Ctrl-C.
+
+    Without raftos the bus runs alone; one line says how to get it.
+
     Exit code 3: it runs, but too few replicas remember what they acknowledged; it says what to do.
     """
     new = not (data / FILE_NAME).exists()

@@ -34,7 +34,7 @@ ClusterOption = Annotated[
     typer.Option(
         "--cluster",
         metavar="FILE|ENDPOINTS",
-        help="cluster.json, its folder, or tcp://host:port,... [default: RINGCAST_CLUSTER, else ./ringcast-data]",
+        help="cluster.json, its folder, or tcp://host:port,... (default: RINGCAST_CLUSTER, else ./ringcast-data)",
         rich_help_panel="Cluster",
     ),
 ]
@@ -43,7 +43,7 @@ KeysOption = Annotated[
     typer.Option(
         "--keys",
         metavar="FILE",
-        help="Our key file, or its folder [default: RINGCAST_KEYS, else what cluster.json names].",
+        help="Our key file, or its folder (default: RINGCAST_KEYS, else what cluster.json names).",
         rich_help_panel="Cluster",
     ),
 ]

@@ -69,7 +69,7 @@ def reset_cursor(
     name: NameArgument,
     offset: Annotated[int, typer.Argument(min=0, help="The next offset to read.")],
     topic: Annotated[
-        str | None, typer.Option("--topic", metavar="TOPIC", help="What it reads [default: as it is].")
+        str | None, typer.Option("--topic", metavar="TOPIC", help="What it reads (default: as it is).")
     ] = None,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 10.0,

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 @reported
 def demo(
     text: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Publish its lines [default: a bundled text].")
+        Path | None, typer.Option("--input", metavar="FILE", help="Publish its lines (default: a bundled text).")
     ] = None,
     replicas: Annotated[int, typer.Option("--replicas", min=1, max=7, help="How many; 3 or 5 are sensible.")] = 3,
     market: Annotated[bool, typer.Option("--market/--no-market", help="The marketplace too; needs raftos.")] = True,

@@ -26,7 +26,7 @@ SubscribeOption = Annotated[
 ]
 CursorOption = Annotated[
     list[str] | None,
-    typer.Option("--cursor", metavar="PATTERN", help="May move cursors so named [default: NAME and NAME.>]."),
+    typer.Option("--cursor", metavar="PATTERN", help="May move cursors so named (default: NAME and NAME.>)."),
 ]
 AdminOption = Annotated[bool, typer.Option("--admin", help="May do everything, and change the cluster.")]
 

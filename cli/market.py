@@ -19,14 +19,14 @@ C = TypeVar("C", Seller, Buyer)
 
 SessionOption = Annotated[
     Path | None,
-    typer.Option("--session", metavar="FILE", help="Where the login is kept [default: in the user's folder]."),
+    typer.Option("--session", metavar="FILE", help="Where the login is kept (default: in the user's folder)."),
 ]
 PasswordOption = Annotated[
     str,
     typer.Option(
         "--password-file",
         metavar="FILE|-",
-        help="The password is its first line; - is stdin [default: ask for it]. Never a word of the command line.",
+        help="The password is its first line; - is stdin (default: ask for it). Never a word of the command line.",
     ),
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]

@@ -24,7 +24,7 @@ PURCHASE_COLUMNS = ("order", "time", "item", "name", "seller", "units", "price",
 @buyer_app.command("search-items")
 @reported
 def search_items(
-    category: Annotated[str, typer.Argument(metavar="CATEGORY")],
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="As the sellers write it.")],
     keywords: Annotated[list[str] | None, typer.Argument(metavar="[KEYWORD]...", help="Up to five.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE_MAX, help="Items of a page.")] = PAGE,
     after: AfterOption = "",

@@ -29,7 +29,7 @@ def item_rows(items: list[Item], columns: tuple[str, ...] = COLUMNS) -> list[lis
 @reported
 def put_item_for_sale(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
-    category: Annotated[str, typer.Option("--category", metavar="NAME")],
+    category: Annotated[str, typer.Option("--category", metavar="NAME", help="Buyers search in it.")],
     price: Annotated[int, typer.Option("--price", metavar="CENTS", help="Of one unit, in minor units.")],
     quantity: QuantityOption = 1,
     keyword: Annotated[list[str] | None, typer.Option("--keyword", metavar="WORD", help="Up to five times.")] = None,

@@ -59,7 +59,7 @@ def add(
 ) -> None:
     """Add a replica that runs already, one at a time; returns when it has caught up and takes turns.
 
-    Start it first: `ringcast serve bus`, a new id, an empty folder, and [peers] that name today's members and itself.
+    Start it first: `ringcast serve bus`, a new id, an empty folder, and peers that name today's members and itself.
     It waits, and has told the members where it is. Exit codes: 0 it is a member, also if it was; 3 nobody can answer,
     or it took longer than --timeout; 4 refused: it says why, and what to do.
     """

@@ -58,10 +58,10 @@ def put(
     seller: SellerOption,
     category: CategoryOption,
     price: Annotated[int, typer.Option("--price", metavar="CENTS", help="Of one unit, in minor units.")],
-    quantity: Annotated[int, typer.Option("--quantity", metavar="UNITS")] = 1,
+    quantity: Annotated[int, typer.Option("--quantity", metavar="UNITS", help="How many are on sale.")] = 1,
     keyword: KeywordOption = None,
     used: Annotated[bool, typer.Option("--used", help="It is not new.")] = False,
-    item: Annotated[str | None, typer.Option("--id", metavar="ID", help="Its id [default: a random one].")] = None,
+    item: Annotated[str | None, typer.Option("--id", metavar="ID", help="Its id (default: a random one).")] = None,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
@@ -111,7 +111,7 @@ def get(
 @products_app.command("search")
 @reported
 def search(
-    category: Annotated[str, typer.Argument(metavar="CATEGORY")],
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="As it is written.")],
     keywords: Annotated[list[str] | None, typer.Argument(metavar="[KEYWORD]...", help="Up to five.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE_MAX, help="Items of a page.")] = PAGE,
     after: Annotated[str, typer.Option("--after", metavar="CURSOR", help="Where the page before ended.")] = "",

@@ -112,7 +112,7 @@ def _status_row(one: Mapping[str, Any], commit: int) -> list[object]:
 
 @reported
 def transfer_leader(
-    to: Annotated[int, typer.Option("--to", min=0, max=63, help="Whom [default: who has most of the log].")] = 0,
+    to: Annotated[int, typer.Option("--to", min=0, max=63, help="Whom (default: who has most of the log).")] = 0,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
@@ -166,7 +166,7 @@ def snapshot(cluster: ClusterOption = None, timeout: TimeoutOption = 120.0, json
 
 @reported
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="A new one.")],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 120.0,
@@ -195,12 +195,12 @@ def backup(
 
 @reported
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="What `backup` wrote.")],
     config: Annotated[
         Path | None, typer.Option("--config", metavar="TOML", help="Of one replica, not of a cluster that `up` made.")
     ] = None,
     only: Annotated[
-        int | None, typer.Option("--only", metavar="ID", help="Which replica [default: the first].")
+        int | None, typer.Option("--only", metavar="ID", help="Which replica (default: the first).")
     ] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,

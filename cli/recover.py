@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 @reported
 def recover(
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Yes: messages may be lost.")] = False,
-    replica: Annotated[int | None, typer.Option("--replica", metavar="ID", help="Ask this one [default: any].")] = None,
+    replica: Annotated[int | None, typer.Option("--replica", metavar="ID", help="Ask this one (default: any).")] = None,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 30.0,
     json: JsonOption = False,

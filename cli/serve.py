@@ -10,7 +10,7 @@ from replicas.bus.config import load
 from replicas.settings import ConfigError
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file [default: RINGCAST_CONFIG].")
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file (default: RINGCAST_CONFIG).")
 ]
 MemberOption = Annotated[int | None, typer.Option("--id", help="This member's id; before file and environment.")]
 FolderOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
@@ -44,7 +44,7 @@ def bus(
     to keep the order; 4 the disk failed; 5 the data folder is in use or another member's; 6 an address cannot be bound
     (the log says which key, which address, and who has it); 7 it was removed from the cluster.
 
-    A replica that is to be added to a running cluster is started in the same way, with [peers] that name today's
+    A replica that is to be added to a running cluster is started in the same way, with peers that name today's
     members and itself: it waits for `ringcast members add`. Who is a member stands in the log from then on.
     """
     loaded = load(config, {"id": member, "data": data, "log_level": log_level})

@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="A..B", help="One seed or a range.")] = None,
-    members: Annotated[int | None, typer.Option("--members", min=1, max=7, help="[default: by seed]")] = None,
+    members: Annotated[int | None, typer.Option("--members", min=1, max=7, help="(default: by seed)")] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="Run seeds for so long.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes [default: one for each CPU].")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes (default: one for each CPU).")] = None,
     trace: Annotated[int | None, typer.Option("--trace", metavar="SEED", help="Run one seed and print it.")] = None,
     raft: Annotated[bool, typer.Option("--raft", help="Simulate the product store's Raft instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

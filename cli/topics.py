@@ -222,7 +222,7 @@ def get(
 @topics_app.command("list")
 @reported
 def list_topics(
-    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]")] = ">",
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="a.b, a.b.> or >.")] = ">",
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
