@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -107,7 +108,13 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(OK) from None
 
+    run.__doc__ = flowing(function.__doc__ or "")
     return run
+
+
+def flowing(docstring: str) -> str:
+    """A docstring whose lines end at paragraphs alone: typer keeps line ends, and a terminal has a width of its own."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(docstring).split("\n\n"))
 
 
 def run(work: Coroutine[Any, Any, R]) -> R:

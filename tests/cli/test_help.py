@@ -36,3 +36,4 @@ def test_a_help_text_is_there_and_is_shown_whole(name: str) -> None:
     text = TEXTS[name]
     assert text, f"{name} has no help"
     assert Text.from_markup(text).plain == text
+    assert "\n" not in text.replace("\n\n", ""), "the terminal breaks lines, not the source"
