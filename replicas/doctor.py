@@ -136,20 +136,18 @@ def _sync_seconds(folder: Path) -> float:
 
 def ports(config: ReplicaConfig) -> Iterator[Finding]:
     """Does the replica listen at its addresses, or could it?"""
-    binds = [name for name in type(config).model_fields if name.startswith("bind_")]
-    listens = [name for name in binds if _answers(getattr(config, name))]
-    for name in binds:
-        address = str(getattr(config, name))
-        if name in listens:
-            continue
-        why = _refusal(address)
+    binds = {name: str(getattr(config, name)) for name in type(config).model_fields if name.startswith("bind_")}
+    listens = {name for name, address in binds.items() if _answers(address)}
+    if len(listens) == len(binds):
+        yield Finding("ports", "ok", f"{len(binds)} addresses, the replica listens")
+        return
+    for name, address in binds.items():
+        # A replica binds all or ends, so an address that answers beside one that does not is another program's.
+        why = "taken, and the replica does not run" if name in listens else _refusal(address)
         if why:
             yield Finding("ports", "failed", f"{name} = {address}: {why}", blame(address))
-    state = "listens" if len(listens) == len(binds) else "does not run" if not listens else "listens in part"
-    said = f"{len(binds)} addresses, the replica {state}"
-    verdict: Verdict = "ok" if len(listens) == len(binds) else "warning"
-    step = "" if verdict == "ok" else "start it; if it runs, its log says why it does not listen"
-    yield Finding("ports", verdict, said, step)
+    step = "start it; if it runs, its log says why it does not listen"
+    yield Finding("ports", "warning", f"{len(binds)} addresses, the replica does not run", step)
 
 
 def _split(address: str) -> tuple[str, int]:

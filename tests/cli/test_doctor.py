@@ -1,6 +1,7 @@
 """`ringcast doctor`, `config` and `explain`: on a healthy cluster, and on broken ones."""
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_an_address_that_is_taken_names_its_owner(stopped: LocalCluster) -> None
         True,
     )
     assert found.next
+
+
+def test_another_program_that_listens_in_the_place_of_a_replica_is_named(stopped: LocalCluster) -> None:
+    host, _, port = stopped.replicas[1].client.removeprefix("tcp://").rpartition(":")
+    with socket.create_server((host, int(port))):
+        found, last = findings(stopped)["ports"]
+    assert (found.verdict, found.what) == (
+        "failed",
+        f"bind_client = {host}:{port}: taken, and the replica does not run",
+    )
+    assert f"process {os.getpid()} " in found.next
+    assert (last.verdict, "does not run" in last.what) == ("warning", True)
 
 
 def test_secrets_that_are_open_or_missing(stopped: LocalCluster) -> None:
