@@ -123,10 +123,11 @@ def up(
     advice, up_and_said = None, False
     try:
         advice = _settle(parts)
-        up_and_said = True
-        _show(parts, advice, json)
-        if not detach and any(part.started for part in parts):
-            _watch(parts)
+        if not detach:
+            up_and_said = True
+            _show(parts, advice, json)
+            if any(part.started for part in parts):
+                _watch(parts)
     except BaseException as error:
         for part in parts:
             part.cluster.stop(part.ours())
@@ -135,6 +136,8 @@ def up(
     else:
         for part in parts:
             part.cluster.detach()
+        if detach:  # whoever reads what we say may be gone already (`| head`); the cluster stays
+            _show(parts, advice, json)
         if advice is not None:
             raise typer.Exit(UNAVAILABLE)
 

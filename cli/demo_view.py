@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +29,7 @@ class DemoView:
 
     def __enter__(self) -> Self:
         if sys.stdout.isatty() and not self._silent:
-            self._live = Live(console=Console(), refresh_per_second=REFRESH_HZ, transient=True)
+            self._live = Live(console=render.console(), refresh_per_second=REFRESH_HZ, transient=True)
             self._live.start()
         return self
 
@@ -42,7 +42,7 @@ class DemoView:
     def say(self, event: str) -> None:
         """One line, without a table."""
         if not self._silent:
-            Console().print(Text(f"  {event}", style="bold red" if "kill -9" in event else ""))
+            render.console().print(Text(f"  {event}", style="bold red" if "kill -9" in event else ""))
 
     def show(self, progress: "Progress") -> None:
         """Events stay on the screen above the live table; without a terminal they are all there is."""

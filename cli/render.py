@@ -13,9 +13,17 @@ from rich.table import Table
 PIPE_COLUMNS = 200
 
 
+class _Output(Console):
+    """rich's own ends the process when nobody reads any more; here that is the command's to answer (`reported`)."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where the error is handled: it goes on to who printed."""
+        raise  # noqa: PLE0704
+
+
 def console() -> Console:
-    """stdout, as wide as it is; a file or pipe gets its rows whole."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+    """stdout, as wide as it is; a file or pipe gets its rows whole. Raises BrokenPipeError."""
+    return _Output() if sys.stdout.isatty() else _Output(width=PIPE_COLUMNS)
 
 
 def error(text: str) -> None:

@@ -1,6 +1,7 @@
 """The command on a running cluster: what a newcomer types, each with --json, and what goes wrong."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -158,6 +159,25 @@ def test_up_and_down(ringcast: Ringcast, tmp_path: Path) -> None:
     others = {"products_stopped": [1], "sellers_stopped": [1], "buyers_stopped": [1]}
     assert stopped == {"stopped": [1, 2, 3], **others}
     assert "nothing was running" in ringcast("down", *where).stdout
+
+
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+def test_up_detached_stays_when_nobody_reads_what_it_says(
+    ringcast: Ringcast, tmp_path: Path, json_: tuple[str, ...]
+) -> None:
+    """As in `ringcast up --detach | head -1`: it took the cluster down again."""
+    where = ("--data", str(tmp_path / "cluster"))
+    small = ("--replicas", "1", "--products", "0", "--sellers", "0", "--buyers", "0")
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        command = [sys.executable, "-P", "-m", "cli", "up", "--detach", *small, *where, *json_]
+        assert subprocess.run(command, stdout=writes, check=False, timeout=60).returncode == 0
+        ringcast("health", "--cluster", str(tmp_path / "cluster"))
+    finally:
+        os.close(writes)
+        stopped = document(ringcast("down", "--json", *where))
+    assert stopped["stopped"] == [1]
 
 
 def test_down_leaves_a_process_that_took_the_pid(ringcast: Ringcast, tmp_path: Path) -> None:
