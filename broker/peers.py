@@ -17,23 +17,27 @@ V1: the socket monitor of each DEALER tells a broken connection within milliseco
 process's machine closes its sockets. `on_peer_lost` follows when the connection broke *and* the immediate reconnect
 failed, so that a connection that is only cut and made again suspects nobody. A stopped process (SIGSTOP) keeps its
 connections: it is silence, and the core's business.
+
+A peer that is named is connected to by number (ringcast/names.py). While it is not reached its name is looked up again
+and again: it may come back with another address (docs/faults.md 53).
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import repeat
 from operator import attrgetter
 from struct import Struct
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import zmq
 
+from broker.peer import Link, Peer, PeerEndpoints
 from broker.security import Security
 from broker.sockets import DrainedSocket, Message, Sent, SocketLimits, ZmqContext, bind, open_socket
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
+from ringcast.names import is_numeric, numeric
 
 Event_co = TypeVar("Event_co", covariant=True)
 Event = TypeVar("Event")
@@ -47,6 +51,8 @@ RECONNECT_MS_MAX = 200
 #: it is whole. So a connection without an answer is replaced, and an attempt without one is begun again.
 CUT_AFTER_MS = 1_000
 CONNECT_TIMEOUT_MS = 500
+#: Between two looks at the name of a peer that is not reached.
+LOOK_UP_S = 0.5
 #: After a refused handshake; a peer that rotates its key is found again so much later.
 REFUSED_PAUSE_S = 0.2
 _HANDSHAKE_FAILED = (
@@ -66,13 +72,6 @@ class FrameDecoder(Protocol[Event_co]):
         """Decode one multipart message."""
 
 
-class PeerEndpoints(NamedTuple):
-    """Where a peer's ROUTER and PUB are reached, as ZeroMQ endpoints; `pub` is not looked at where there is no SUB."""
-
-    peer: str
-    pub: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class PeerLimits:
     """Bounds of the transport. Queues are in messages: what the protocol has outstanding is bounded in bytes (A9).
@@ -85,45 +84,6 @@ class PeerLimits:
     peer_queue_max: int = 4_000
     pub_queue_max: int = 256
     receive_queue_max: int = 256
-
-
-class Link(Enum):
-    """What is known of the way to a peer."""
-
-    UNKNOWN = "unknown"  # the first connection is being made
-    UP = "up"  # the handshake succeeded
-    BROKEN = "broken"  # it broke, the immediate reconnect is under way
-    DOWN = "down"  # it broke, or never stood, and a connect failed
-
-
-class _Peer:
-    """One peer's DEALER, its monitor, its SUB, and what is known of the way.
-
-    `keys`: what the peer may prove, none without security; it is believed to have the first one until it has not.
-    """
-
-    __slots__ = ("dealer", "endpoints", "keys", "link", "monitor", "sub")
-
-    def __init__(self, endpoints: PeerEndpoints, keys: tuple[str, ...]) -> None:
-        self.endpoints = endpoints
-        self.keys = keys
-        self.link = Link.UNKNOWN
-        self.dealer: DrainedSocket | None = None
-        self.monitor: DrainedSocket | None = None
-        self.sub: DrainedSocket | None = None
-
-    def hang_up(self) -> None:
-        """Close the DEALER, with everything it had queued."""
-        if self.dealer is not None and not self.dealer.closed:
-            self.dealer.socket.disable_monitor()
-            self.dealer.close()
-        if self.monitor is not None:
-            self.monitor.close()
-
-    def close(self) -> None:
-        self.hang_up()
-        if self.sub is not None:
-            self.sub.close()
 
 
 class PeerTransport(Generic[Event]):
@@ -176,7 +136,7 @@ class PeerTransport(Generic[Event]):
         self._router = DrainedSocket(router, self._routed, identify=identify)
         if security is not None:
             security.on_change.append(self._keys_changed)
-        self._peers: dict[int, _Peer] = {}
+        self._peers: dict[int, Peer] = {}
         for member, endpoints in peers.items():
             self.add(member, endpoints)
 
@@ -214,9 +174,34 @@ class PeerTransport(Generic[Event]):
         if self._security is not None and not keys:
             self.counters["peer_without_key"] += 1
             return
-        self._peers[member] = _Peer(endpoints, keys)
+        peer = self._peers[member] = Peer(endpoints, keys)
+        if all(map(is_numeric, endpoints)):
+            self._reach(member, peer, endpoints)
+        else:
+            peer.naming = asyncio.get_running_loop().create_task(self._follow_names(member, peer))
+
+    def _reach(self, member: int, peer: Peer, numbers: PeerEndpoints) -> None:
+        peer.reached = numbers
         self._subscribe(member)
         self._connect(member)
+
+    async def _follow_names(self, member: int, peer: Peer) -> None:
+        """Until the peer is removed. What stands is left alone."""
+        while True:
+            if peer.link is not Link.UP:
+                await self._look_up(member, peer)
+            await asyncio.sleep(LOOK_UP_S)
+
+    async def _look_up(self, member: int, peer: Peer) -> None:
+        try:
+            numbers = PeerEndpoints(*[await numeric(endpoint) for endpoint in peer.endpoints])
+        except OSError:
+            self.counters["name_not_found"] += 1
+            if peer.reached is None:
+                self._link_changed(member, peer, zmq.EVENT_CLOSED)  # a first connect that fails
+            return
+        if peer.reached != numbers and peer.link is not Link.UP:
+            self._reach(member, peer, numbers)
 
     def _keys_changed(self) -> None:
         """Peers with other keys than before are connected to again, those without are not."""
@@ -247,8 +232,11 @@ class PeerTransport(Generic[Event]):
     def send(self, member: int, frames: Sequence[bytes]) -> bool:
         """To one; False if it did not leave (no connection, or the peer was cut): the protocol resends."""
         peer = self._peers.get(member)
-        if peer is None or peer.dealer is None:
+        if peer is None:
             self.counters["send_unknown_member"] += 1
+            return False
+        if peer.dealer is None:
+            self.counters["send_not_connected"] += 1
             return False
         outcome = peer.dealer.send(frames)
         if outcome is Sent.DONE:
@@ -321,6 +309,7 @@ class PeerTransport(Generic[Event]):
     def _connect(self, member: int) -> None:
         """A new DEALER to a peer; the old one goes with everything it had queued."""
         peer = self._peers[member]
+        assert peer.reached is not None
         peer.hang_up()
         socket = self._open(zmq.DEALER, self._limits.peer_queue_max)
         socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -329,13 +318,14 @@ class PeerTransport(Generic[Event]):
         monitor = socket.get_monitor_socket(_MONITORED)
         peer.dealer = DrainedSocket(socket)
         peer.monitor = DrainedSocket(monitor, lambda messages: self._monitored(member, peer, messages))
-        socket.connect(peer.endpoints.peer)
+        socket.connect(peer.reached.peer)
 
     def _subscribe(self, member: int) -> None:
         """A new SUB to a peer: who sends here is known by its connection, and by the key behind it."""
         if self._pub is None:
             return
         peer = self._peers[member]
+        assert peer.reached is not None
         if peer.sub is not None:
             peer.sub.close()
         socket = self._open(zmq.SUB)
@@ -345,9 +335,9 @@ class PeerTransport(Generic[Event]):
             senders = repeat(member)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         peer.sub = DrainedSocket(socket, lambda messages: self._decoded(messages, senders))
-        socket.connect(peer.endpoints.pub)
+        socket.connect(peer.reached.pub)
 
-    def _monitored(self, member: int, peer: _Peer, messages: list[Message]) -> None:
+    def _monitored(self, member: int, peer: Peer, messages: list[Message]) -> None:
         for frames in messages:
             event, _ = _MONITOR_FRAME.unpack(frames[0])
             if not self._closed and self._peers.get(member) is peer:  # else a callback of ours removed it
@@ -355,7 +345,7 @@ class PeerTransport(Generic[Event]):
                 if event & _HANDSHAKE_FAILED and peer.keys:
                     self._refused(member, peer, event)
 
-    def _refused(self, member: int, peer: _Peer, event: int) -> None:
+    def _refused(self, member: int, peer: Peer, event: int) -> None:
         """It does not allow our key (yet), or has another one than we thought: while it rotates it has its other one.
 
         libzmq does not try again by itself what was refused.
@@ -372,7 +362,7 @@ class PeerTransport(Generic[Event]):
 
         asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, again)
 
-    def _link_changed(self, member: int, peer: _Peer, event: int) -> None:
+    def _link_changed(self, member: int, peer: Peer, event: int) -> None:
         """V1, as a table: handshake = found; broken, then a failed connect = lost; a first connect that fails too."""
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             if peer.link is not Link.UP:

@@ -13,6 +13,7 @@ import zmq
 from ringcast.bus.batch import BATCH_BYTES_MAX
 from ringcast.errors import BadFrame, Disconnected, HandshakeRefused, ProtocolError, RingcastError, Unreachable
 from ringcast.keys import Credentials
+from ringcast.names import numeric
 from ringcast.sockets import Watched
 from ringcast.wire import (
     ANY_CLUSTER,
@@ -86,11 +87,21 @@ class Connection:
         return await self._open(client, wanted, timeout_s)
 
     async def _open(self, client: bytes, wanted: int, timeout_s: float) -> Welcome:
+        until_s = self._loop.time() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                endpoint = await numeric(self.endpoint)
+        except TimeoutError:
+            reason = "no name server answered"
+            raise Unreachable(endpoints=self.endpoint, seconds=timeout_s, reason=reason) from None
+        except OSError as error:
+            why = f"its name is not known here: {error.strerror}"
+            raise Disconnected(endpoint=self.endpoint, why=why) from None
         try:
             self._watched = Watched(
                 self._context,
                 zmq.DEALER,
-                self.endpoint,
+                endpoint,
                 on_frames=self._on_frames,
                 on_lost=lambda event: self._lose(why_lost(self.endpoint, event, self._credentials)),
                 # Bounded by the credit window and by the requests of the session, not by dropping.
@@ -103,7 +114,8 @@ class Connection:
             )
             self.send(Hello(client, wanted))
             answers: list[asyncio.Future[Any]] = [self._welcome, self.lost]
-            await asyncio.wait(answers, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            left_s = until_s - self._loop.time()
+            await asyncio.wait(answers, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if self.lost.done():
                 raise self.lost.result()
             if not self._welcome.done():

@@ -8,7 +8,7 @@ because they find it; and every replica can tell its clients of all others.
 import asyncio
 from collections.abc import Callable
 
-from broker.peers import Link, PeerEndpoints
+from broker.peer import Link, PeerEndpoints
 from replicas.bus.directory import Introduced
 from replicas.bus.shell import Shell
 from ringcast.errors import BadFrame

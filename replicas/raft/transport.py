@@ -7,7 +7,8 @@ missed in milliseconds, and one that is only silent after the election timeout.
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from broker.peers import PeerEndpoints, PeerLimits, PeerTransport
+from broker.peer import PeerEndpoints
+from broker.peers import PeerLimits, PeerTransport
 from broker.security import Security
 from broker.sockets import ZmqContext
 from replicas.raft.codec import RaftCodec, encode

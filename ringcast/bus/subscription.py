@@ -24,6 +24,7 @@ from ringcast.bus.reads import Fetched, fetch, field, query
 from ringcast.bus.session import RING, Session
 from ringcast.bus.tail import Tail, Verdict
 from ringcast.errors import BadFrame, Closed, Compacted, RingcastError
+from ringcast.names import is_numeric, numeric
 from ringcast.sockets import Watched
 from ringcast.strict import U63_MAX, Plain, integer
 from ringcast.types import to_microseconds
@@ -81,6 +82,7 @@ class Subscription:
         self._ready: deque[Batch] = deque()
         self._messages: Iterator[Message] = iter(())
         self._feed: Watched | None = None
+        self._naming: asyncio.Task[None] | None = None  # the feed's name is being looked up
         self._parked: deque[feed.FeedBatch | feed.Control] = deque()
         self._wakeup = asyncio.Event()
         self._closed = False
@@ -148,9 +150,7 @@ class Subscription:
         if self._session is not None:
             with suppress(ValueError):
                 self._session.on_attach.remove(self._attach)
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
+        self._detach()
         if self._fetching is not None:
             self._fetching.cancel()
             self._fetching = None
@@ -255,13 +255,32 @@ class Subscription:
         self.parked_bytes = 0
         self._behind = True
         self._wakeup.set()
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
+        self._detach()
         assert self._session is not None
         address = self._session.endpoints.feed_of(welcome.replica, welcome.feed)
         if not address or self._closed:
             return
+        if is_numeric(address):
+            self._listen(address)
+        else:
+            self._naming = asyncio.create_task(self._listen_by_name(address), name="ringcast feed")
+
+    def _detach(self) -> None:
+        if self._naming is not None:
+            self._naming.cancel()
+            self._naming = None
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
+
+    async def _listen_by_name(self, address: str) -> None:
+        try:
+            self._listen(await numeric(address))
+        except OSError:
+            asyncio.get_running_loop().call_later(FEED_RETRY_S, self._retry_feed)
+
+    def _listen(self, address: str) -> None:
+        assert self._session is not None
         try:
             self._feed = Watched(
                 self._session.context,

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import zmq
 
-from broker.peers import Link, PeerEndpoints, PeerLimits, PeerTransport
+from broker.peer import Link, PeerEndpoints
+from broker.peers import PeerLimits, PeerTransport
 from replicas.bus.addresses import free_ports
 from ringcast.errors import BadFrame
+from tests.client.names import name_server
 
 
 class Codec:
@@ -28,12 +30,21 @@ class Codec:
 class Member:
     """A transport with everything that it told."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", ports: dict[int, tuple[int, int]], own: int) -> None:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        ports: dict[int, tuple[int, int]],
+        own: int,
+        *,
+        host: str = "127.0.0.1",
+        others: str = "127.0.0.1",
+    ) -> None:
+        """`others`: the host, or the name of the host, of all other members."""
         self.events: list[tuple[bytes, ...]] = []
         self.links: list[tuple[str, int]] = []
-        peer, pub = (f"tcp://127.0.0.1:{port}" for port in ports[own])
+        peer, pub = (f"tcp://{host}:{port}" for port in ports[own])
         peers = {
-            member: PeerEndpoints(f"tcp://127.0.0.1:{there[0]}", f"tcp://127.0.0.1:{there[1]}")
+            member: PeerEndpoints(f"tcp://{others}:{there[0]}", f"tcp://{others}:{there[1]}")
             for member, there in ports.items()
             if member != own
         }
@@ -214,9 +225,57 @@ async def test_a_peer_is_added_moved_and_removed_while_others_go_on(pair: tuple[
         context.destroy(linger=0)
 
 
+async def test_a_peer_is_found_by_name_and_again_where_the_name_means_another_address(
+    monkeypatch: pytest.MonkeyPatch, ports: dict[int, tuple[int, int]]
+) -> None:
+    """docs/faults.md 53: a pod that comes back with another address."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with name_server(monkeypatch) as names:
+        one = Member(context, ports, 1, others="bus-2")
+        try:
+            await until(lambda: one.transport.counters["name_not_found"] > 0, "a name that is not known yet")
+            assert not one.transport.send(2, [b"too early"])
+            assert one.links == [("lost", 2)]
+            for address in ("127.0.0.1", "127.0.0.2"):
+                names.numbers["bus-2"] = address
+                await _meets_at(one, Member(context, ports, 2, host=address))
+        finally:
+            one.transport.close()
+            context.destroy(linger=0)
+
+
+async def _meets_at(one: Member, two: Member) -> None:
+    """Frames go both ways, then the second one is gone."""
+    try:
+        await until(lambda: one.transport.connected == (2,) and two.transport.connected == (1,), "connected")
+        assert one.transport.send(2, [b"here"])
+        two.transport.broadcast([b"there"])
+        await until(lambda: (b"here",) in two.events and (b"there",) in one.events, "frames both ways")
+        one.events.clear()
+    finally:
+        two.transport.close()
+    await until(lambda: one.transport.connected == (), "gone")
+
+
+async def test_a_name_that_nobody_answers_for_holds_no_other_peer_up(
+    monkeypatch: pytest.MonkeyPatch, ports: dict[int, tuple[int, int]], pair: tuple[Member, Member]
+) -> None:
+    one, two = pair
+    with name_server(monkeypatch) as names:
+        names.silent.add("bus-3")
+        one.transport.add(3, PeerEndpoints("tcp://bus-3:7101", "tcp://bus-3:7102"))
+        await until(lambda: names.asked == ["bus-3"], "asked")
+        assert one.transport.send(2, [b"here"])
+        await until(lambda: (b"here",) in two.events, "the other peer")
+        assert not one.transport.send(3, [b"where"])
+        one.transport.remove(3)
+        assert one.transport.peers == (2,)
+
+
 READS_LATE = """
 import asyncio, sys, time, zmq
-from broker.peers import PeerEndpoints, PeerTransport
+from broker.peer import PeerEndpoints
+from broker.peers import PeerTransport
 from tests.broker.test_peers import Codec
 
 async def main(own_peer, own_pub, peer, pub):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 import zmq
 
-from broker.peers import FrameDecoder, PeerEndpoints, PeerTransport
+from broker.peer import PeerEndpoints
+from broker.peers import FrameDecoder, PeerTransport
 from broker.security import Security
 from broker.sockets import ZmqContext
 from replicas.bus.peer_codec import Envelope, PeerCodec, encode

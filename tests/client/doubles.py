@@ -171,6 +171,8 @@ class Replica:
         #: Says True for a feed message that is to be lost.
         self.drop_feed: Callable[[wire.BatchInfo], bool] = lambda info: False
         self.control_enabled = True
+        #: Where it says that its feed is.
+        self.feed_host = "127.0.0.1"
         self.refuse_hello: RingcastError | None = None
         self.seen: list[wire.Message] = []
         self.held: list[tuple[bytes, wire.Publish, bytes]] = []
@@ -292,7 +294,7 @@ class Replica:
     def _welcome(self) -> wire.Message:
         if self.refuse_hello is not None:
             return wire.failure(0, self.refuse_hello)
-        feed_address = f"tcp://127.0.0.1:{self.feed_port}"
+        feed_address = f"tcp://{self.feed_host}:{self.feed_port}"
         next_offset = self.order.next_offset
         return wire.Welcome(
             self.replica, (1, 7), (3, 1), self.order.slot, self.credit, LIMITS, feed_address, next_offset, self.members

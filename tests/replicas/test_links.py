@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.peers import Link, PeerEndpoints
+from broker.peer import Link, PeerEndpoints
 from replicas.bus import links as links_module
 from replicas.bus.directory import Addresses, Introduced, pack_info
 from replicas.bus.links import STRANGER_S, STRANGERS_MAX, Links
