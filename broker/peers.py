@@ -18,16 +18,16 @@ process's machine closes its sockets. `on_peer_lost` follows when the connection
 failed, so that a connection that is only cut and made again suspects nobody. A stopped process (SIGSTOP) keeps its
 connections: it is silence, and the core's business.
 
-A peer that is named is connected to by number (ringcast/names.py). While it is not reached its name is looked up again
-and again: it may come back with another address (docs/faults.md 53).
+A peer that is named is connected to by number (ringcast/names.py). Its name is looked up again and again, more often
+while it is not reached: it may come back with another address (docs/faults.md 53).
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import attrgetter
+from itertools import count, repeat
+from operator import attrgetter, contains
 from struct import Struct
 from typing import Generic, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ from broker.peer import Link, Peer, PeerEndpoints
 from broker.security import Security
 from broker.sockets import DrainedSocket, Message, Sent, SocketLimits, ZmqContext, bind, open_socket
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
-from ringcast.names import is_numeric, numeric
+from ringcast.names import all_numeric, is_numeric
 
 Event_co = TypeVar("Event_co", covariant=True)
 Event = TypeVar("Event")
@@ -51,8 +51,9 @@ RECONNECT_MS_MAX = 200
 #: it is whole. So a connection without an answer is replaced, and an attempt without one is begun again.
 CUT_AFTER_MS = 1_000
 CONNECT_TIMEOUT_MS = 500
-#: Between two looks at the name of a peer that is not reached.
-LOOK_UP_S = 0.5
+#: Between two looks at the name of a peer that is not reached. Of one that is, each tenth turn: another member may have
+#: been given its old address, and have answered there before we missed it.
+LOOK_UP_S, LOOK_UP_TURNS_UP = 0.5, 10
 #: After a refused handshake; a peer that rotates its key is found again so much later.
 REFUSED_PAUSE_S = 0.2
 _HANDSHAKE_FAILED = (
@@ -182,26 +183,28 @@ class PeerTransport(Generic[Event]):
 
     def _reach(self, member: int, peer: Peer, numbers: PeerEndpoints) -> None:
         peer.reached = numbers
+        if peer.link is Link.UP:
+            peer.link = Link.BROKEN  # the new connection has to show that it is there
         self._subscribe(member)
         self._connect(member)
 
     async def _follow_names(self, member: int, peer: Peer) -> None:
-        """Until the peer is removed. What stands is left alone."""
-        while True:
-            if peer.link is not Link.UP:
+        """Until the peer is removed."""
+        for turn in count():
+            if peer.link is not Link.UP or turn % LOOK_UP_TURNS_UP == 0:
                 await self._look_up(member, peer)
             await asyncio.sleep(LOOK_UP_S)
 
     async def _look_up(self, member: int, peer: Peer) -> None:
         try:
-            numbers = PeerEndpoints(*[await numeric(endpoint) for endpoint in peer.endpoints])
+            found = [await all_numeric(endpoint) for endpoint in peer.endpoints]
         except OSError:
             self.counters["name_not_found"] += 1
             if peer.reached is None:
                 self._link_changed(member, peer, zmq.EVENT_CLOSED)  # a first connect that fails
             return
-        if peer.reached != numbers and peer.link is not Link.UP:
-            self._reach(member, peer, numbers)
+        if peer.reached is None or not all(map(contains, found, peer.reached)):
+            self._reach(member, peer, PeerEndpoints(*(numbers[0] for numbers in found)))
 
     def _keys_changed(self) -> None:
         """Peers with other keys than before are connected to again, those without are not."""

@@ -10,10 +10,12 @@ import socket
 from contextlib import suppress
 from ipaddress import ip_address
 from threading import Thread
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-#: Loop -> name -> who waits for its number. One thread for a name at a time: a lookup cannot be broken off.
-_asked: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Future[str | OSError]]]" = WeakKeyDictionary()
+_Numbers: TypeAlias = tuple[str, ...] | OSError
+#: Loop -> name -> who waits for its numbers. One thread for a name at a time: a lookup cannot be broken off.
+_asked: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Future[_Numbers]]]" = WeakKeyDictionary()
 
 
 def is_numeric(endpoint: str) -> bool:
@@ -29,8 +31,13 @@ def is_numeric(endpoint: str) -> bool:
 
 async def numeric(endpoint: str) -> str:
     """The endpoint with a number in the place of its name, the first one that is told. Raises OSError."""
+    return (await all_numeric(endpoint))[0]
+
+
+async def all_numeric(endpoint: str) -> tuple[str, ...]:
+    """With each number that its name has. Raises OSError."""
     if is_numeric(endpoint):
-        return endpoint
+        return (endpoint,)
     scheme, host, port = _parts(endpoint)
     loop = asyncio.get_running_loop()
     asked = _asked.setdefault(loop, {})
@@ -42,7 +49,7 @@ async def numeric(endpoint: str) -> str:
     found = await asyncio.shield(asked[host])
     if isinstance(found, OSError):
         raise OSError(*found.args)
-    return f"{scheme}://{found}:{port}"
+    return tuple(f"{scheme}://{number}:{port}" for number in found)
 
 
 def _parts(endpoint: str) -> tuple[str, str, str]:
@@ -51,11 +58,12 @@ def _parts(endpoint: str) -> tuple[str, str, str]:
     return scheme, host, port
 
 
-def _look_up(loop: asyncio.AbstractEventLoop, host: str, answer: "asyncio.Future[str | OSError]") -> None:
-    found: str | OSError
+def _look_up(loop: asyncio.AbstractEventLoop, host: str, answer: "asyncio.Future[_Numbers]") -> None:
+    found: _Numbers
     try:
         # Our sockets speak IPv4 (ZMQ_IPV6 is off).
-        found = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+        rows = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+        found = tuple(str(address[0]) for *_, address in rows)
     except OSError as error:
         found = error
     except UnicodeError as error:  # no name at all: a label that is empty or too long
@@ -64,6 +72,6 @@ def _look_up(loop: asyncio.AbstractEventLoop, host: str, answer: "asyncio.Future
         loop.call_soon_threadsafe(_tell, answer, found)
 
 
-def _tell(answer: "asyncio.Future[str | OSError]", found: "str | OSError") -> None:
+def _tell(answer: "asyncio.Future[_Numbers]", found: _Numbers) -> None:
     if not answer.done():
         answer.set_result(found)

@@ -257,6 +257,29 @@ async def _meets_at(one: Member, two: Member) -> None:
     await until(lambda: one.transport.connected == (), "gone")
 
 
+async def test_another_one_at_the_old_address_of_a_name_is_left_for_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, ports: dict[int, tuple[int, int]]
+) -> None:
+    """Without keys it is taken for the peer: containers that restart may get each other's addresses."""
+    monkeypatch.setattr("broker.peers.LOOK_UP_TURNS_UP", 1)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with name_server(monkeypatch) as names:
+        names.numbers["bus-2"] = "127.0.0.1"
+        one, other = Member(context, ports, 1, others="bus-2"), Member(context, ports, 2)
+        two = Member(context, ports, 2, host="127.0.0.2")
+        try:
+            await until(lambda: one.transport.connected == (2,), "connected to the other one")
+            names.numbers["bus-2"] = "127.0.0.2"
+            await until(lambda: one.transport.send(2, [b"here"]) and (b"here",) in two.events, "heard by the right one")
+            assert one.transport.connected == (2,)
+            two.transport.broadcast([b"there"])
+            await until(lambda: (b"there",) in one.events, "and heard")
+        finally:
+            for member in (one, other, two):
+                member.transport.close()
+            context.destroy(linger=0)
+
+
 async def test_a_name_that_nobody_answers_for_holds_no_other_peer_up(
     monkeypatch: pytest.MonkeyPatch, ports: dict[int, tuple[int, int]], pair: tuple[Member, Member]
 ) -> None:

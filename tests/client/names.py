@@ -12,7 +12,7 @@ Row = tuple[int, int, int, str, tuple[str, int]]
 
 
 class NameServer:
-    """`numbers`: what is known. `silent`: who asks for one of these waits until the end of the test."""
+    """`numbers`: what is known, one number or more with spaces between them. `silent`: who asks for one of these waits until the end of the test."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, str] = {}
@@ -27,7 +27,8 @@ class NameServer:
             self.end.wait()
         if host not in self.numbers:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.numbers[host], 0))]
+        numbers = self.numbers[host].split()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, 0)) for number in numbers]
 
 
 @contextmanager

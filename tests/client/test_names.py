@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import ringcast
-from ringcast.names import is_numeric, numeric
+from ringcast.names import all_numeric, is_numeric, numeric
 from tests.client.doubles import Order, Replica
 from tests.client.names import NameServer, name_server
 
@@ -31,6 +31,12 @@ async def test_a_name_is_looked_up_once_for_all_who_wait(names: NameServer) -> N
     assert names.asked == ["bus-1"]
     names.numbers["bus-1"] = "127.0.0.4"
     assert await numeric("tcp://bus-1:7101") == "tcp://127.0.0.4:7101"
+
+
+async def test_a_name_of_several(names: NameServer) -> None:
+    names.numbers["all"] = "127.0.0.3 127.0.0.4"
+    assert await all_numeric("tcp://all:1") == ("tcp://127.0.0.3:1", "tcp://127.0.0.4:1")
+    assert await numeric("tcp://all:1") == "tcp://127.0.0.3:1"
 
 
 async def test_an_unknown_name(names: NameServer) -> None:
