@@ -12,7 +12,10 @@ Row = tuple[int, int, int, str, tuple[str, int]]
 
 
 class NameServer:
-    """`numbers`: what is known, one number or more with spaces between them. `silent`: who asks for one of these waits until the end of the test."""
+    """`numbers`: what is known, one number or more with spaces between them.
+
+    `silent`: who asks for one of these waits until the end of the test.
+    """
 
     def __init__(self) -> None:
         self.numbers: dict[str, str] = {}
