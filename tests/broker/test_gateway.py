@@ -354,7 +354,7 @@ async def test_garbage_of_every_kind_is_dropped_and_counted(served: Front, clien
     for bomb in bombs:
         stranger.send_raw(bomb)
         client.send_raw(bomb, b"payload", b"payload")
-    for _ in range(1_000):
+    for _ in range(900):  # with the bombs less than a socket queues (1,000): the stranger may not be connected yet
         mutated = bytearray(good)
         for _ in range(chance.randint(1, 4)):
             mutated[chance.randrange(len(mutated))] = chance.randrange(256)
