@@ -183,8 +183,6 @@ class PeerTransport(Generic[Event]):
 
     def _reach(self, member: int, peer: Peer, numbers: PeerEndpoints) -> None:
         peer.reached = numbers
-        if peer.link is Link.UP:
-            peer.link = Link.BROKEN  # the new connection has to show that it is there
         self._subscribe(member)
         self._connect(member)
 
@@ -238,16 +236,12 @@ class PeerTransport(Generic[Event]):
         if peer is None:
             self.counters["send_unknown_member"] += 1
             return False
-        if peer.dealer is None:
-            self.counters["send_not_connected"] += 1
-            return False
-        outcome = peer.dealer.send(frames)
+        outcome = Sent.GONE if peer.dealer is None else peer.dealer.send(frames)
         if outcome is Sent.DONE:
             return True
         if outcome is Sent.FULL and peer.link is Link.UP:
             # Full, or broken a moment ago and not told yet: the new connection has to show which (V1).
             self.counters["peer_cut"] += 1
-            peer.link = Link.BROKEN
             self._connect(member)
         else:
             self.counters["send_not_connected"] += 1
@@ -313,6 +307,8 @@ class PeerTransport(Generic[Event]):
         """A new DEALER to a peer; the old one goes with everything it had queued."""
         peer = self._peers[member]
         assert peer.reached is not None
+        if peer.link is Link.UP:
+            peer.link = Link.BROKEN  # the new connection has to show that it is there
         peer.hang_up()
         socket = self._open(zmq.DEALER, self._limits.peer_queue_max)
         socket.setsockopt(zmq.IMMEDIATE, 1)

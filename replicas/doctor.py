@@ -136,7 +136,7 @@ def _sync_seconds(folder: Path) -> float:
 
 def ports(config: ReplicaConfig) -> Iterator[Finding]:
     """Does the replica listen at its addresses, or could it?"""
-    binds = {name: str(getattr(config, name)) for name in type(config).model_fields if name.startswith("bind_")}
+    binds = config.binds
     listens = {name for name, address in binds.items() if _answers(address)}
     if len(listens) == len(binds):
         yield Finding("ports", "ok", f"{len(binds)} addresses, the replica listens")
@@ -184,8 +184,7 @@ def keys(config: ReplicaConfig, role: str) -> Iterator[Finding]:
     """Can they be used, are they this replica's, and has every peer one?"""
     folder = config.keys
     if folder is None:
-        binds = (str(getattr(config, name)) for name in type(config).model_fields if name.startswith("bind_"))
-        if all(address.startswith(_LOOPBACK) for address in binds):
+        if all(address.startswith(_LOOPBACK) for address in config.binds.values()):
             yield Finding("keys", "ok", "none, and every address is this machine's own")
         else:
             step = "`ringcast keys init`, and set RINGCAST_KEYS; or close the ports to everybody else"

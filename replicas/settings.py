@@ -100,6 +100,11 @@ class ReplicaConfig(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 
+    @property
+    def binds(self) -> dict[str, str]:
+        """The keys of all addresses that the process listens at, with their host:port."""
+        return {name: str(getattr(self, name)) for name in type(self).model_fields if name.startswith("bind_")}
+
     @field_validator("keys", mode="before")
     @classmethod
     def _no_keys(cls, value: Any) -> Any:

@@ -9,6 +9,7 @@ RangeRequest { bytes key = 1; bool serializable = 7; }
 
 import itertools
 from collections.abc import Awaitable
+from functools import partial
 from typing import Self
 
 import grpc
@@ -82,9 +83,9 @@ class EtcdClient:
     def _next(self, payload: bytes) -> bytes:
         return put_request(b"%012d" % next(self._numbers), payload)
 
-    async def publish(self, payload: bytes) -> object:
+    async def publish(self, payload: bytes, within_s: float = RETRY_AFTER_S) -> object:
         """One put."""
-        return await self._put(self._next(payload), wait_for_ready=True, timeout=RETRY_AFTER_S)
+        return await self._put(self._next(payload), wait_for_ready=True, timeout=within_s)
 
     async def pipelined(self, load: Load) -> int:
         """Single puts."""
@@ -106,11 +107,7 @@ class EtcdClient:
 
     async def tasks(self, load: Load) -> int:
         """Many concurrent puts. Of thousands some wait for longer than a failover may take, and nobody fails here."""
-
-        async def put(payload: bytes) -> object:
-            return await self._put(self._next(payload), wait_for_ready=True, timeout=OPEN_TIMEOUT_S)
-
-        return await in_tasks(load, put)
+        return await in_tasks(load, partial(self.publish, within_s=OPEN_TIMEOUT_S))
 
     async def prepare(self) -> None:
         """The keys that are read."""

@@ -99,8 +99,7 @@ def ephemeral_ports() -> range:
 def keys_of(config: ReplicaConfig, endpoint: str) -> Sequence[str]:
     """The configuration keys that ask for an endpoint; more than one if they ask for the same."""
     address = endpoint.removeprefix("tcp://")
-    binds = [name for name in type(config).model_fields if name.startswith("bind_")]
-    return [name for name in binds if getattr(config, name) == address]
+    return [name for name, bound in config.binds.items() if bound == address]
 
 
 def blame(address: str) -> str:

@@ -1,12 +1,14 @@
 """Real replica processes on the loopback interface, ended after each test."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import BUS, PRODUCTS, Role
+from tests.processes.namespaces import Network, NoNamespaces
 
 Start = Callable[..., LocalCluster]
 
@@ -21,6 +23,17 @@ def start_cluster(tmp_path: Path) -> Iterator[Start]:
 def start_products(tmp_path: Path) -> Iterator[Start]:
     """The same for the product store."""
     yield from _starting(tmp_path, PRODUCTS, {})
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Three namespaces and a router."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(Network(3))
+        except NoNamespaces as error:
+            pytest.skip(str(error))
+        yield made
 
 
 def _starting(folder: Path, role: Role, common: dict[str, object]) -> Iterator[Start]:

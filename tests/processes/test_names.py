@@ -16,6 +16,7 @@ from replicas.local.cluster import LocalCluster
 from replicas.local.files import LocalReplica
 from tests.processes.agreement import assert_agreement, ring_is_whole, token_holder
 from tests.processes.load import Load
+from tests.processes.running import running
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -55,13 +56,8 @@ def cluster(tmp_path: Path) -> Iterator[NamedCluster]:
         config.write_text(f"{head}[peers]\n{peers}")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((NAME_SERVER, 53))
-        found.start()
-        try:
-            found.wait_ready()
+        with running(found):
             yield found
-        finally:
-            for member in found.running():
-                found.kill(member)
 
 
 async def test_a_name_that_nobody_answers_for_holds_nobody_up(cluster: NamedCluster) -> None:

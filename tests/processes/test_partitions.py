@@ -5,7 +5,6 @@ iproute2. Where one is missing the tests are skipped and say which.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import ringcast
 from replicas.bus.overview import Overview
 from tests.processes.agreement import assert_agreement, ring_is_whole, token_holder, until
 from tests.processes.load import Load
-from tests.processes.namespaces import NamespacedCluster, Network, NoNamespaces
+from tests.processes.namespaces import NamespacedCluster, Network
+from tests.processes.running import running
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -29,28 +29,12 @@ HEALED_WITHIN_S = 4.0
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    """Three namespaces and a router."""
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(Network(3))
-        except NoNamespaces as error:
-            pytest.skip(str(error))
-        yield made
-
-
-@pytest.fixture
 def cluster(network: Network, tmp_path: Path) -> Iterator[NamespacedCluster]:
     """A replica in each of them, ready."""
     found = NamespacedCluster.create(tmp_path / "cluster", 3, {"check_invariants": True}, network.hosts)
     found.network = network
-    found.start()
-    try:
-        found.wait_ready()
+    with running(found):
         yield found
-    finally:
-        for member in found.running():
-            found.kill(member)
 
 
 async def _views(cluster: NamespacedCluster, members: Iterable[int]) -> set[tuple[int, ...]]:

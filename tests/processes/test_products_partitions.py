@@ -4,7 +4,6 @@ Needs what test_partitions.py needs; without it the tests are skipped.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pytest
 
 import ringcast
 from replicas.local.files import PRODUCTS
-from tests.processes.namespaces import NamespacedCluster, Network, NoNamespaces
+from tests.processes.namespaces import NamespacedCluster, Network
 from tests.processes.products_load import ProductsLoad, all_hold_the_same, leader_of
+from tests.processes.running import running
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 
@@ -22,28 +22,12 @@ STEPS_DOWN_WITHIN_S = 2.0
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    """Three namespaces and a router."""
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(Network(3))
-        except NoNamespaces as error:
-            pytest.skip(str(error))
-        yield made
-
-
-@pytest.fixture
 def cluster(network: Network, tmp_path: Path) -> Iterator[NamespacedCluster]:
     """A replica in each of them, ready."""
     found = NamespacedCluster.create(tmp_path / "cluster", 3, {}, network.hosts, PRODUCTS)
     found.network = network
-    found.start()
-    try:
-        found.wait_ready()
+    with running(found):
         yield found
-    finally:
-        for member in found.running():
-            found.kill(member)
 
 
 async def _not_ready(cluster: NamespacedCluster, member: int) -> None:
