@@ -69,7 +69,7 @@ async def test_a_name_that_nobody_answers_for_holds_nobody_up(cluster: NamedClus
     cluster.know(dict.fromkeys(cluster.replicas.keys() - {victim}, "127.0.0.1"))
     cluster.kill(victim)
     began_s = time.monotonic()
-    await load.more(1_000)
+    await load.more(200)  # few: what is timed is that it goes on, not how fast
     assert time.monotonic() - began_s < WITHIN_S
     cluster.know(dict.fromkeys(cluster.replicas, "127.0.0.1"))
     cluster.start([victim])
