@@ -17,6 +17,9 @@ def simulate(
     seconds: Annotated[float | None, typer.Option("--seconds", help="Run seeds for so long.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes (default: one for each CPU).")] = None,
     trace: Annotated[int | None, typer.Option("--trace", metavar="SEED", help="Run one seed and print it.")] = None,
+    faults: Annotated[
+        str | None, typer.Option("--faults", metavar="NAME,...", help="Add: partial, clocks, bursts.")
+    ] = None,
     raft: Annotated[bool, typer.Option("--raft", help="Simulate the product store's Raft instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -26,6 +29,13 @@ def simulate(
     else:
         from sequencer.simulator.__main__ import main
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the other processes end with this one
-    options = {"--seeds": seeds, "--members": members, "--seconds": seconds, "--jobs": jobs, "--trace": trace}
+    options = {
+        "--seeds": seeds,
+        "--members": members,
+        "--seconds": seconds,
+        "--jobs": jobs,
+        "--trace": trace,
+        "--faults": faults,
+    }
     arguments = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     raise typer.Exit(main([*arguments, *(["--json"] if json else [])]))

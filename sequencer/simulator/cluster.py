@@ -1,7 +1,7 @@
 """A whole faulty cluster on virtual time: one event heap, integer microseconds, everything drawn from one seed."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from sequencer.simulator.checkers import ClaimChecker, Issued, OrderChecker, Sto
 from sequencer.simulator.clients import Client
 from sequencer.simulator.core_like import CoreFactory
 from sequencer.simulator.disk import Disk
+from sequencer.simulator.extras import Extra, extras
 from sequencer.simulator.faults import Faults
 from sequencer.simulator.machine import Answer, Header, Snapshot
 from sequencer.simulator.member import Member
@@ -49,6 +50,7 @@ class Options:
     weather: dict[str, float] = field(default_factory=dict)  # what overrides the weather that the seed draws
     weights: dict[str, int] = field(default_factory=dict)  # faults to be drawn more often, or not at all
     member_changes: float = 0.3  # the share of seeds in which operators change the members (V12)
+    extra: frozenset[str] = frozenset()  # kinds of faults beside those that the seed draws (EXTRAS)
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class Cluster:
         self.healing = False
         self.faults = Faults(self, self._stream())
         self.operators = Operators(self)
+        self.extras = extras(self, EXTRAS, options.extra, seed)
         self.clients = [
             Client(self, self._stream(), self.random.choice((1, 3, 8)), (options.think_ms or drawn_ms) * MS)
             for drawn_ms in self.random.choices((4, 8, 16), k=options.clients or self.random.randint(2, 5))
@@ -175,8 +178,12 @@ class Cluster:
         self.faults.plan()
         if not self.options.plan:
             self.operators.plan()
+        for extra in self.extras:
+            extra.plan()
         self._run_until(self.options.safety_us, lambda: False)
         self._heal()
+        for extra in self.extras:
+            extra.healed()
         self._run_until(self.now + self.random.randint(100, 400) * MS, lambda: False)
         for client in self.clients:
             client.stopped = True
@@ -188,6 +195,8 @@ class Cluster:
             [view for view, installed in self.installs.items() if is_settled(view, installed)],
             self.config.members,
         )
+        for extra in self.extras:
+            extra.ended()
 
     def _run_until(self, end: int, settled: Callable[[], bool]) -> bool:
         heap = self._heap
@@ -356,3 +365,7 @@ class Cluster:
 def is_settled(view: View, installed: set[int]) -> bool:
     """A majority of its members has installed it."""
     return len(installed.intersection(view.members)) >= majority(view.members)
+
+
+#: What `Options.extra` may name.
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": Extra, "bursts": Extra}

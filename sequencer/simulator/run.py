@@ -42,6 +42,7 @@ class SeedResult:
     digest: int
     counts: dict[str, int]
     rules: tuple[str, ...]
+    extra: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -102,7 +103,8 @@ def rule_order(name: str) -> tuple[str, int, str]:
 
 def replay(result: SeedResult) -> str:
     """The command that shows a seed again."""
-    return f"python -m sequencer.simulator --members {result.members} --trace {result.seed}"
+    faults = f" --faults {','.join(sorted(result.extra))}" if result.extra else ""
+    return f"python -m sequencer.simulator --members {result.members}{faults} --trace {result.seed}"
 
 
 def run_seed(seed: int, options: Options, trace: Trace | None = None) -> SeedResult:
@@ -129,6 +131,7 @@ def run_seed(seed: int, options: Options, trace: Trace | None = None) -> SeedRes
             **{name: getattr(counts, name) for name in SUMS if hasattr(counts, name)},
         },
         tuple(sorted(cluster.rules)),
+        options.extra,
     )
 
 
@@ -141,17 +144,19 @@ def _where(error: BaseException) -> str:
     return " ".join(frames[-4:])
 
 
-def _run_member_count(members: int, seed: int) -> SeedResult:
-    return run_seed(seed, Options(Core, members=members))
+def _run_chosen(members: int, extra: frozenset[str], seed: int) -> SeedResult:
+    return run_seed(seed, Options(Core, members=members, extra=extra))
 
 
 def _run_chunk(run: Callable[[int], T], seeds: Sequence[int]) -> list[T]:
     return [run(seed) for seed in seeds]
 
 
-def run_seeds(seeds: Iterable[int], members: int = 0, jobs: int = 1) -> Iterator[SeedResult]:
+def run_seeds(
+    seeds: Iterable[int], members: int = 0, jobs: int = 1, extra: frozenset[str] = frozenset()
+) -> Iterator[SeedResult]:
     """Run seeds of the core; see `spread`."""
-    return spread(partial(_run_member_count, members), seeds, jobs)
+    return spread(partial(_run_chosen, members, extra), seeds, jobs)
 
 
 def spread(run: Callable[[int], T], seeds: Iterable[int], jobs: int) -> Iterator[T]:
@@ -175,11 +180,13 @@ def spread(run: Callable[[int], T], seeds: Iterable[int], jobs: int) -> Iterator
                     process.terminate()
 
 
-def simulate(seeds: Iterable[int], members: int = 0, jobs: int = 1, seconds: float = 0) -> Report:
+def simulate(
+    seeds: Iterable[int], members: int = 0, jobs: int = 1, seconds: float = 0, extra: frozenset[str] = frozenset()
+) -> Report:
     """Run seeds and report. `members` 0: drawn from each seed. `seconds` > 0: stop after so much wall time."""
     report = Report()
     begun = time.monotonic()
-    for result in run_seeds(seeds, members, jobs):
+    for result in run_seeds(seeds, members, jobs, extra):
         report.results.append(result)
         if result.violation:
             sys.stderr.write(f"seed {result.seed}: {result.violation}\n  replay: {replay(result)}\n")
@@ -188,6 +195,7 @@ def simulate(seeds: Iterable[int], members: int = 0, jobs: int = 1, seconds: flo
     return report
 
 
-def trace_seed(seed: int, members: int = 0) -> SeedResult:
+def trace_seed(seed: int, members: int = 0, extra: frozenset[str] = frozenset()) -> SeedResult:
     """Run one seed and print what happens."""
-    return run_seed(seed, Options(Core, members=members), Trace(lambda line: sys.stdout.write(line + "\n")))
+    options = Options(Core, members=members, extra=extra)
+    return run_seed(seed, options, Trace(lambda line: sys.stdout.write(line + "\n")))

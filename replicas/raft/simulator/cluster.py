@@ -21,6 +21,7 @@ from replicas.raft.simulator.faults import Faults
 from replicas.raft.simulator.linearizable import Operation, violations
 from replicas.raft.simulator.loop import MemberLoop, VirtualLoop
 from sequencer.simulator.checkers import Violation
+from sequencer.simulator.extras import Extra, extras
 from sequencer.simulator.network import Network, Weather
 
 US = 1e-6
@@ -54,6 +55,7 @@ class Options:
     weights: Mapping[str, int] = field(default_factory=dict)
     weather: Mapping[str, Any] = field(default_factory=dict)
     plan: Callable[[Cluster], None] | None = None  # beside the faults that are drawn
+    extra: frozenset[str] = frozenset()  # kinds of faults beside those that the seed draws (EXTRAS)
     trace: Callable[[str], object] | None = None  # told what happens, line by line
 
 
@@ -122,6 +124,7 @@ class Cluster:
         self.history: list[Operation] = []
         self.clients = [Client(self, number + 1, self.stream()) for number in range(options.clients)]
         self.faults = Faults(self, self.stream())
+        self.extras = extras(self, EXTRAS, options.extra, seed)
         self.codec = RaftCodec(0, 0)
         self._happened = asyncio.Event()
 
@@ -239,9 +242,13 @@ class Cluster:
         self.faults.start()
         if self.options.plan is not None:
             self.options.plan(self)
+        for extra in self.extras:
+            extra.plan()
         if await self._until(lambda: False, self.options.safety_seconds):
             return
         self.faults.heal()
+        for extra in self.extras:
+            extra.healed()
         if await self._until(self._agree, self.options.healing_seconds):
             return
         if not self._agree():
@@ -249,6 +256,8 @@ class Cluster:
         for client in self.clients:
             client.stop()
         self._check_history()
+        for extra in self.extras:
+            extra.ended()
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> bool:
         """True if something was violated meanwhile."""
@@ -298,3 +307,7 @@ class Cluster:
             f"commit={one.commit} proven={one.proven} members={[tuple(m)[::2] for m in one.members]}"
             for one in (process.node.status() for process in self.processes.values())
         )
+
+
+#: What `Options.extra` may name.
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"clocks": Extra, "bursts": Extra}

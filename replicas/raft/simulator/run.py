@@ -17,6 +17,7 @@ class SeedResult:
     seed: int
     violation: str
     counts: Counter[str]
+    extra: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -57,7 +58,8 @@ class Report:
 
 def replay(result: SeedResult) -> str:
     """The command that shows a seed again."""
-    return f"python -m replicas.raft.simulator --trace {result.seed}"
+    faults = f"--faults {','.join(sorted(result.extra))} " if result.extra else ""
+    return f"python -m replicas.raft.simulator {faults}--trace {result.seed}"
 
 
 def run_seed(seed: int, options: Options) -> SeedResult:
@@ -72,7 +74,7 @@ def run_seed(seed: int, options: Options) -> SeedResult:
     counts["applied"] = cluster.checker.end
     counts["elections"] = cluster.checker.leader_changes
     counts["answers"] = len(cluster.history)
-    return SeedResult(seed, violation, counts)
+    return SeedResult(seed, violation, counts, options.extra)
 
 
 def _run(options: Options, seed: int) -> SeedResult:

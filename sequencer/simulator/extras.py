@@ -1,0 +1,47 @@
+"""Fault kinds that are off by default (`--faults`). Each draws from a stream of its own, so all other draws stay."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Generic, TypeVar
+
+ClusterType = TypeVar("ClusterType")
+
+
+class Extra(Generic[ClusterType]):
+    """One kind of faults in one run. Subclasses replace what they need."""
+
+    def __init__(self, cluster: ClusterType, random: Random) -> None:
+        self.cluster = cluster
+        self.random = random
+
+    def plan(self) -> None:
+        """Schedule what happens in the safety phase."""
+
+    def healed(self) -> None:
+        """All else was healed: begin what lasts through the liveness phase."""
+
+    def ended(self) -> None:
+        """The run is over: check what this kind promises."""
+
+
+def stream(seed: int, name: str) -> Random:
+    """The random numbers of one kind."""
+    return Random(f"{seed}/{name}")
+
+
+def extras(
+    cluster: ClusterType, kinds: Mapping[str, type[Extra[ClusterType]]], chosen: Iterable[str], seed: int
+) -> list[Extra[ClusterType]]:
+    """The chosen kinds, in the order of their names."""
+    return [kinds[name](cluster, stream(seed, name)) for name in sorted(chosen)]
+
+
+def parse_names(text: str, known: Iterable[str]) -> frozenset[str]:
+    """'partial,clocks'."""
+    names = frozenset(filter(None, text.split(",")))
+    if unknown := sorted(names.difference(known)):
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: no such faults here; known: {', '.join(sorted(known))}"
+        )
+    return names
