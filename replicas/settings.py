@@ -125,6 +125,13 @@ class ReplicaConfig(BaseSettings):
         return (init_settings,)
 
 
+class StoredConfig(ReplicaConfig):
+    """What a replica with a data folder has: the pace of its background scrub (scrubber.py)."""
+
+    scrub_bytes_per_second: int = Field(default=1 << 20, ge=0, le=1 << 30, description="0: no scrub")
+    scrub_pause: int = Field(default=3_600, ge=1, description="seconds between two passes")
+
+
 Config = TypeVar("Config", bound=ReplicaConfig)
 
 

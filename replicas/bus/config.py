@@ -34,7 +34,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from replicas import settings
-from replicas.settings import Address, Loaded, ReplicaConfig, by_member, check_peers, host_and_ports
+from replicas.settings import Address, Loaded, StoredConfig, by_member, check_peers, host_and_ports
 from sequencer.config import GroupConfig
 from sequencer.errors import ConfigError as GroupError
 
@@ -71,7 +71,7 @@ def _peers(value: Any) -> Any:
 Peers = Annotated[dict[int, PeerAddress], BeforeValidator(_peers)]
 
 
-class BusConfig(ReplicaConfig):
+class BusConfig(StoredConfig):
     """One replica's configuration; made by `load`, never changed."""
 
     TABLE: ClassVar[str] = "group"

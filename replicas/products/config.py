@@ -27,7 +27,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from replicas import settings
-from replicas.settings import Address, Loaded, ReplicaConfig, by_member, check_peers, host_and_ports
+from replicas.settings import Address, Loaded, StoredConfig, by_member, check_peers, host_and_ports
 
 _MS = "_ms"
 
@@ -71,7 +71,7 @@ def _peers(value: Any) -> Any:
 Peers = Annotated[dict[int, MemberAddress], BeforeValidator(_peers)]
 
 
-class ProductsConfig(ReplicaConfig):
+class ProductsConfig(StoredConfig):
     """One replica's configuration; made by `load`, never changed."""
 
     TABLE: ClassVar[str] = "raft"
