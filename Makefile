@@ -30,9 +30,10 @@ fmt: $(READY) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(READY) ## seeds of the simulator for SECONDS=600
+soak: $(READY) ## seeds of the simulators, then real replicas under lasting faults, for SECONDS=600 each
 	$(BIN)/ringcast simulate --seconds $(SECONDS)
 	$(BIN)/ringcast simulate --raft --seconds $(SECONDS)
+	RINGCAST_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s -m soak tests/processes
 
 wheels: $(READY) ## what an image is built from, for BASE_PYTHON=3.12
 	@.ci/wheels $(BASE_PYTHON) $(BIN)/uv $(BIN)/python

@@ -17,7 +17,8 @@ from replicas.local.cluster import LocalCluster
 from replicas.local.files import LocalReplica
 
 CLONE_NEWNET = 0x40000000
-HOLD = "echo held; exec sleep 300"
+#: Holds a namespace until its standard input ends, which is when the test closes it or dies.
+HOLD = "echo held; exec cat"
 
 
 class NoNamespaces(Exception):
@@ -60,7 +61,11 @@ class Network:
     def _hold(self) -> "subprocess.Popen[str]":
         try:
             holder = subprocess.Popen(
-                ["unshare", "--net", "sh", "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                ["unshare", "--net", "sh", "-c", HOLD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
         except FileNotFoundError:
             raise NoNamespaces("there is no `unshare`: install util-linux") from None
