@@ -3,7 +3,7 @@
 Nothing is kept for a subscriber and nothing waits for one: a slow one loses frames at its high-water mark, sees a hole
 by `previous` or at the next control frame, and fetches (docs/faults.md 34, 36). A control frame leaves at least each
 250 ms, and as soon as the feed pauses, so that a lost tail is found at once. `FEED_LIMITS` bounds what a slow
-subscriber's queue can hold, and for how long: one that reads nothing for five seconds is cut.
+subscriber's queue can hold, and for how long: one whose queue has not moved for five seconds is cut.
 
 With keys it is an XPUB that subscribes nobody by itself: each subscription is looked at (broker/grants.py), and each
 set of patterns has a control topic of its own, so that nobody hears of topics that he may not read.
@@ -28,7 +28,7 @@ PAUSE_S = 0.02
 #: A larger batch is not sent: its subscribers fetch it.
 BATCH_BYTES_MAX = 256 << 10
 #: For the PUB socket; all subscribers share the memory of a queued frame.
-FEED_LIMITS = SocketLimits(send_queue_max=4_000, heartbeat_ms=1_000)
+FEED_LIMITS = SocketLimits(send_queue_max=4_000, cut_after_ms=5_000)
 #: With so many changed topics a control frame leaves at once, so that it stays small.
 CHANGED_TOPICS_MAX = 4_096
 UNKNOWN_CLUSTER = 0

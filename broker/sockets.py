@@ -52,12 +52,12 @@ _get = Backend.get
 class SocketLimits:
     """Bounds of one socket. Queues are in messages and per peer; a frame beyond `frame_bytes_max` cuts its sender.
 
-    `heartbeat_ms`: libzmq asks each peer so often whether it still reads, and cuts one that has not answered in five
-    times that, which frees its queue; 0 = never. libzmq 4.3.5 aborts a process that meets a heartbeat, its own or the
-    other's, on a connection that was reset while its receive queue was full (`!_io_error`, stream_engine_base.cpp): not
-    between members, whose queues are full when they are busy.
-    `cut_after_ms`: the kernel gives a connection up whose other end has acknowledged nothing for so long; 0 = after
-    many minutes. A process that is stopped still acknowledges.
+    `cut_after_ms`: the kernel closes a connection whose other end has acknowledged nothing, or has taken nothing of
+    what waits, for this long: a peer that is gone, and one that runs but does not read. 0 = after many minutes.
+
+    ZMTP heartbeats are never turned on: libzmq 4.3.5 aborts a process that meets one, sent or received, on a connection
+    that was reset while its receive queue was full (`!_io_error`, stream_engine_base.cpp). A peer that sends some can
+    still do that to us: replicas/supervisor.py.
     """
 
     frame_bytes_max: int = 64 << 20
@@ -65,7 +65,6 @@ class SocketLimits:
     receive_queue_max: int = 1_000
     handshake_ms: int = 5_000
     backlog: int = 512
-    heartbeat_ms: int = 0
     cut_after_ms: int = 0
 
 
@@ -87,9 +86,6 @@ def open_socket(context: ZmqContext, kind: int, limits: SocketLimits | None = No
     socket.setsockopt(zmq.RCVHWM, limits.receive_queue_max)
     socket.setsockopt(zmq.HANDSHAKE_IVL, limits.handshake_ms)
     socket.setsockopt(zmq.BACKLOG, limits.backlog)
-    if limits.heartbeat_ms:
-        socket.setsockopt(zmq.HEARTBEAT_IVL, limits.heartbeat_ms)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * limits.heartbeat_ms)
     if limits.cut_after_ms:
         socket.setsockopt(zmq.TCP_MAXRT, limits.cut_after_ms)
         for option in (zmq.TCP_KEEPALIVE, zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL, zmq.TCP_KEEPALIVE_CNT):
