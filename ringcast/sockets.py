@@ -15,6 +15,11 @@ from zmq.utils.monitor import parse_monitor_message
 #: Frames taken in one turn before the loop may do something else.
 DRAIN_FRAMES_MAX = 1_000
 
+#: A connection that broke is replaced, maybe by one to another replica: its owner closes it long before libzmq would
+#: try again. Not -1, which means never: libzmq 4.3.5 then takes the queue of the connection away at once, and aborts
+#: the process if that happens between two parts of a message that is being read (`!_more`, fq.cpp).
+RECONNECT_MS = 24 * 60 * 60 * 1_000
+
 #: Events that mean: this connection is no more, or never was (V1's "killed process is noticed in milliseconds").
 LOST = (
     zmq.EVENT_DISCONNECTED
@@ -106,8 +111,7 @@ class Watched:
         """Raises zmq.ZMQError if the endpoint is no ZeroMQ address."""
         socket = context.socket(kind)
         try:
-            # A connection that broke is replaced, maybe by one to another replica; it never comes back by itself.
-            for option, value in {zmq.LINGER: 0, zmq.RECONNECT_IVL: -1, **options}.items():
+            for option, value in {zmq.LINGER: 0, zmq.RECONNECT_IVL: RECONNECT_MS, **options}.items():
                 socket.setsockopt(option, value)
             monitor = socket.get_monitor_socket(LOST)
             socket.connect(endpoint)
