@@ -381,15 +381,21 @@ class Installation(Retransmission):
             self.opening = False
             self.continue_install()
 
-    def on_trim_asked(self, event: TrimAsked) -> None:
-        """C2: never past the newest snapshot, nor past a member that was seen within `retention_grace`."""
+    def lagging(self, first: int) -> list[int]:
+        """Members seen within `retention_grace` that have not acknowledged every slot below `first`."""
         grace_us = self.config.retention_grace_ms * MS
-        needed = [
-            self.acked.get(member, 0) for member in self.others if self.now_us - self.peer(member).heard_us < grace_us
-        ]
+        seen = [member for member in self.others if self.now_us - self.peer(member).heard_us < grace_us]
+        return [member for member in seen if self.acked.get(member, 0) < first]
+
+    def on_trim_asked(self, event: TrimAsked) -> None:
+        """C2: never past the newest snapshot; up to the hard bound also not past a member that lags."""
         snapshot_slot = self.snapshot.slot if self.snapshot is not None else 0
-        first = min([event.first, snapshot_slot, self.window.base, self.delivered, *needed])
+        wanted = min(event.first, snapshot_slot, self.delivered, self.stored)
+        lagging = [self.acked.get(member, 0) for member in self.lagging(wanted)]
+        first = min(wanted, max(min(lagging, default=wanted), event.overdue))
         if first > self.window.first:
             self.rule("C2")
+            if lagging and first > min(lagging):
+                self.tell("trimmed_past_member", first=first, members=self.lagging(first), rule="C2")
             self.window.trim(first)
             self.persist(TrimLog(first))

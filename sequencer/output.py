@@ -73,9 +73,13 @@ class SnapshotMade:
 
 @dataclass(frozen=True, slots=True)
 class TrimAsked:
-    """Retention wants the log to begin at `first`; the core trims no further than C2 allows."""
+    """Retention wants the log to begin at `first`; the core trims no further than C2 allows.
+
+    Slots below `overdue` are beyond the hard bound: a member that lags gets a snapshot instead of them.
+    """
 
     first: int
+    overdue: int = 0
 
 
 @dataclass(frozen=True, slots=True)

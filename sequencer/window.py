@@ -131,8 +131,9 @@ class LogWindow:
             self.size -= record.size
 
     def trim(self, first: int) -> None:
-        """The disk's log begins at `first` now (C2)."""
+        """The disk's log begins at `first` now (C2), and so does the window if it reached below."""
         require(self.first <= first <= self.end, "a trim moves the log's first slot forward", first, self.first)
+        self.forget(first, 0, -1)
         self.first = first
 
     def changed_at(self, slot: int) -> Configuration | None:

@@ -240,6 +240,9 @@ class LogStore(Protocol):
     def log_bytes(self) -> int:
         """Bytes that the records take on disk (retention goes by it, C2)."""
 
+    def record_bytes(self, first: int, slots_max: int) -> list[int]:
+        """Bytes on disk of each record from `first` on, at most `slots_max`; what the journal alone has is left out."""
+
     def mark_clean_stop(self) -> None:
         """Say durably that this stop was orderly (D2). Nothing is committed after it."""
 

@@ -48,6 +48,9 @@ _META_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
 _META_PAGE_BYTES: Final = 24
 _META_FLAGS: Final = ((24, "free", 0x08), (24 + _DATABASE_BYTES, "main", 0))  # 0x08: integer keys
 _META_TRANSACTION: Final = 24 + 2 * _DATABASE_BYTES + 8
+# A node: its head and its place in the page's table (struct MDB_node of liblmdb). A page's header.
+_NODE_BYTES: Final = 10
+_PAGE_HEADER_BYTES: Final = 16
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SPACE_MARGIN_BYTES: Final = 1 << 20
 
@@ -103,6 +106,14 @@ def _is_full(folder: Path, size_bytes: int) -> bool:
     needed = size_bytes + _SPACE_MARGIN_BYTES
     over_limit = limit != resource.RLIM_INFINITY and (folder / DATA_NAME).stat().st_size + needed > limit
     return over_limit or room.f_bavail * room.f_frsize < needed
+
+
+def value_bytes(size: int, page_bytes: int) -> int:
+    """What a row with a key of 8 bytes takes: in a leaf, or in pages of its own where LMDB puts a large value."""
+    node = _NODE_BYTES + 8
+    if node + size <= (page_bytes - _PAGE_HEADER_BYTES) // 2:
+        return node + size + (size & 1)
+    return node + 8 - (-(_PAGE_HEADER_BYTES + size) // page_bytes) * page_bytes
 
 
 def _metas(data: Path) -> list[bytes]:
@@ -262,6 +273,11 @@ class Environment:
         if _code(error) < 0 or _code(error) == errno.EINVAL:  # it read what cannot be
             return StoreDamaged(self.folder, str(error))
         return self._failed(error, 0)
+
+    @property
+    def page_bytes(self) -> int:
+        """The size of a page of the file."""
+        return int(self._lmdb.stat()["psize"])
 
     def used_bytes(self, database: str) -> int:
         """Bytes of the pages of one database."""

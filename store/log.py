@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -32,6 +33,7 @@ from store.environment import (
     WriteTransaction,
     disk_error,
     open_folder,
+    value_bytes,
 )
 from store.errors import DiskFull, RecordDamaged, RowDamaged, StoreClosed, StoreDamaged, StoreMisuse
 from store.folder import FolderLock, write_identity
@@ -300,6 +302,15 @@ class LmdbStore:
 
     def log_bytes(self) -> int:
         return self._environment.used_bytes(LOG)
+
+    def record_bytes(self, first: int, slots_max: int) -> list[int]:
+        environment = self._environment
+        handle = environment.databases[LOG]
+        with environment.read() as transaction, transaction.cursor(handle) as cursor:
+            if not cursor.set_range(slot_key(first)):
+                return []
+            values = islice(cursor.iternext(keys=False), slots_max)
+            return [value_bytes(len(value), environment.page_bytes) for value in values]
 
     # -------------------------------------------------------------- the tables
 

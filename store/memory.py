@@ -307,6 +307,11 @@ class MemoryStore:
     def log_bytes(self) -> int:
         return sum(HEADER_BYTES + len(record.body) for record in self._content.records.values())
 
+    def record_bytes(self, first: int, slots_max: int) -> list[int]:
+        low, end = self.bounds()
+        slots = range(max(first, low), min(end, max(first, low) + slots_max))
+        return [HEADER_BYTES + len(self._content.record(slot).body) for slot in slots]
+
     # -------------------------------------------------------------- the tables
 
     def row(self, table: str, key: bytes) -> bytes | None:

@@ -18,11 +18,10 @@ from replicas.bus.health import ShellMetrics, checks, readiness
 from replicas.bus.links import Links
 from replicas.bus.peer_codec import PeerCodec
 from replicas.bus.recovery import open_store
-from replicas.bus.retention import Retention
+from replicas.bus.retention import retention_of
 from replicas.bus.shell import INVARIANTS_INTERVAL_S, Shell
 from replicas.bus.standing import staying
 from replicas.bus.topics import TopicBounds
-from replicas.clocks import wall_us
 from replicas.health import HealthServer
 from replicas.hosting import CLOSE_TIMEOUT_S, HALTED, REMOVED, ReplicaProcess, advertised, host
 from sequencer.errors import InvariantError
@@ -58,15 +57,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             checks=lambda: checks(shell),
         )
         self.http = await self.start_health(self.health, config.bind_http)
-        self.retention = Retention(
-            config,
-            store=lambda: shell.store,
-            applied=lambda: shell.machine.topics.applied,
-            busy=lambda: shell.disk.full or shell.core.opening or bool(shell.core.damage),
-            flush=shell.flush_rows,
-            feed_event=shell.feed_event,
-            wall_us=wall_us,
-        )
+        self.retention = retention_of(shell)
         self._know_members()
         self.background(self.links.run())
         self.background(self.retention.run())

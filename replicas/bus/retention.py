@@ -1,24 +1,53 @@
-"""Snapshots and retention of one shell (C1, C2): when to make one, and how far the log may go.
+"""Snapshots and retention of one shell (C1, C2): when a snapshot is due, and how far the log may be trimmed.
 
-The core has the last word: it trims never past the newest snapshot, nor past a member seen within `retention_grace`.
+Retention owes a trim while the log is larger than `retention_bytes` or its first slot is older than `retention_age`.
+Sizes are those of the records on disk at the moment of the decision; nothing is carried from one trim to the next. A
+snapshot is due after `snapshot_slots` or `snapshot_bytes`, and whenever the newest one stands in the way of a trim that
+is owed. The core has the last word: it never trims past the newest snapshot, and up to the hard bound not past a member
+that lags. docs/operations.md, "Disk space", says what follows for the size of the log.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 
 from replicas.bus.config import BusConfig
 from replicas.bus.rows import key_number, time_key
+from replicas.bus.shell import Shell
+from replicas.bus.space import log_bytes_hard
+from replicas.clocks import now_us
 from sequencer import output as o
 from store.contract import LogStore, SnapshotFile
 from store.errors import DiskFull, StoreClosed, StoreError
 
-CHECK_INTERVAL_S = 1.0
+CHECK_INTERVAL_S = 0.1
+#: A trim costs a commit: a small excess, and what has become too old, wait for the next of these.
+TRIM_INTERVAL_US = 10_000_000
+#: One transaction deletes no more slots than this: a commit behind it waits for some 10 ms, not for seconds.
+TRIM_SLOTS_MAX = 2_048
+#: A snapshot that only a small excess or an age asks for comes at most so often, and takes a twentieth of the time.
+SNAPSHOT_PAUSE_US = 10_000_000
+SNAPSHOT_PAUSE_MAX_US = 40_000_000
+SNAPSHOT_SHARE = 20
+#: So much older than `retention_age` a slot may become while a member lags (C2).
+AGE_HELD_US = 30_000_000
+
+
+class Owed(NamedTuple):
+    """Where the log should begin: in any case below the hard bound, and at once beyond it (C2)."""
+
+    first: int
+    overdue: int
 
 
 class Retention:
-    """Looks at the log each second. `state()` gives the present store, `applied()` the next slot to apply."""
+    """Looks at the log ten times a second.
+
+    `store()` gives the present store, `applied()` the next slot to apply, `time_us()` the time of the last applied
+    slot, `lagging(slot)` the members that the core would wait for, `busy()` whether the disk or the core cannot trim.
+    """
 
     def __init__(
         self,
@@ -26,20 +55,28 @@ class Retention:
         *,
         store: Callable[[], LogStore],
         applied: Callable[[], int],
+        time_us: Callable[[], int],
+        lagging: Callable[[int], Sequence[int]],
         busy: Callable[[], bool],
         flush: Callable[[], "asyncio.Future[None]"],
         feed_event: Callable[[o.Event], None],
-        wall_us: Callable[[], int],
     ) -> None:
-        self._config = config
+        self.config = config
+        self.held_by: tuple[int, ...] = ()  # members that hold back a trim that is owed
         self._store = store
         self._applied = applied
+        self._time_us = time_us
+        self._lagging = lagging
         self._busy = busy
         self._flush = flush
         self._feed_event = feed_event
-        self._wall_us = wall_us
         self._log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
-        self._bytes_at_snapshot: int | None = None
+        self._measured = ("", 0, 0)  # snapshot, slot, bytes from the snapshot's slot to that slot
+        self._quiet = (-1, 0)  # the newest applied slot, and when it was seen first
+        self._snapshot_us = -SNAPSHOT_PAUSE_MAX_US
+        self._pause_us = SNAPSHOT_PAUSE_US
+        self._trim_us = -TRIM_INTERVAL_US
+        self._failed = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,52 +86,138 @@ class Retention:
                 continue
             try:
                 await self.check()
+                self._failed = False
             except StoreClosed:
                 continue  # the core is being restarted
-            except DiskFull as error:
-                self._log.warning("snapshot_failed", why=str(error))
             except StoreError as error:
-                self._log.error("snapshot_failed", why=str(error))
+                self._fail(error)
+                await asyncio.sleep(1.0)
+
+    def _fail(self, error: StoreError) -> None:
+        """Once in the log for each run of failures."""
+        if not self._failed:
+            (self._log.warning if isinstance(error, DiskFull) else self._log.error)("snapshot_failed", why=str(error))
+        self._failed = True
 
     async def check(self) -> None:
-        """Make a snapshot if one is due, ask for a trim if the log is beyond its bounds."""
+        """Make a snapshot if one is due, ask for a trim if one is owed."""
         store = self._store()
         newest = next(iter(store.snapshots()), None)
-        if self._due(store, newest):
+        owed = self._owed(store)
+        if self._due(store, newest, owed):
             newest = await self.make_snapshot()
-        if newest is not None:
-            first = min(self._first_kept(store), newest.slot)
-            if first > store.bounds()[0]:
-                self._feed_event(o.TrimAsked(first))
+        self._trim(store, newest, owed)
 
-    def _due(self, store: LogStore, newest: SnapshotFile | None) -> bool:
-        applied, size = self._applied(), store.log_bytes()
-        if self._bytes_at_snapshot is None or newest is None:
-            self._bytes_at_snapshot = self._bytes_at_snapshot or 0
-        since = applied - (newest.slot if newest is not None else store.bounds()[0])
+    # ------------------------------------------------------------------ what is owed
+
+    def _owed(self, store: LogStore) -> Owed:
+        """By bytes and by age; a large trim goes in steps."""
+        first = store.bounds()[0]
+        size = store.log_bytes()
+        by_bytes = self._beyond(store, size - self.config.retention_bytes)
+        overdue = self._beyond(store, size - log_bytes_hard(self.config))
+        if self.config.retention_age is not None:
+            horizon = self._ring_time_us() - self.config.retention_age * 1_000_000
+            by_bytes = max(by_bytes, self._older_than(store, horizon))
+            overdue = max(overdue, self._older_than(store, horizon - AGE_HELD_US))
+        last = min(first + TRIM_SLOTS_MAX, self._applied())
+        return Owed(min(by_bytes, last), min(overdue, last))
+
+    @staticmethod
+    def _beyond(store: LogStore, excess: int) -> int:
+        """The slot below which records take `excess` bytes on disk."""
+        first = store.bounds()[0]
+        if excess <= 0:
+            return first
+        for slot, size in enumerate(store.record_bytes(first, TRIM_SLOTS_MAX), first + 1):
+            excess -= size
+            if excess <= 0:
+                return slot
+        return first + TRIM_SLOTS_MAX
+
+    def _older_than(self, store: LogStore, horizon_us: int) -> int:
+        """The first applied slot at or after a time; the next slot to apply if there is none."""
+        young = next(iter(store.rows("times", time_key(max(0, horizon_us)), limit=1)), None)
+        return key_number(young[0][8:]) if young is not None else self._applied()
+
+    def _ring_time_us(self) -> int:
+        """The ring's time, by which age is measured: that of the last slot, and what has passed here since.
+
+        The wall clock of this machine has no part in it (a wrong one must remove nothing). After a restart the time
+        before it is not counted, so a bus without traffic keeps its last messages longer, never shorter.
+        """
+        applied = self._applied()
+        if self._quiet[0] != applied:
+            self._quiet = (applied, now_us())
+        return self._time_us() + now_us() - self._quiet[1]
+
+    # ------------------------------------------------------------------ snapshots
+
+    def _due(self, store: LogStore, newest: SnapshotFile | None, owed: Owed) -> bool:
+        start = newest.slot if newest is not None else store.bounds()[0]
+        since = self._applied() - start
         if since <= 0:
             return False
-        return since >= self._config.snapshot_slots or size - self._bytes_at_snapshot >= self._config.snapshot_bytes
+        if since >= self.config.snapshot_slots or self._bytes_since(store, newest) >= self.config.snapshot_bytes:
+            return True
+        blocked = owed.first > (newest.slot if newest is not None else store.bounds()[0])
+        if not blocked:
+            return False
+        return self._presses(store) or now_us() - self._snapshot_us >= self._pause_us
+
+    def _presses(self, store: LogStore) -> bool:
+        """The log is so far beyond its bound that it is trimmed now, not a few seconds later."""
+        excess = store.log_bytes() - self.config.retention_bytes
+        return excess >= min(self.config.snapshot_bytes * 3 // 4, self.config.retention_bytes // 2)
+
+    def _bytes_since(self, store: LogStore, newest: SnapshotFile | None) -> int:
+        """Bytes of the records above the newest snapshot; each is looked at once."""
+        first = store.bounds()[0]
+        name, start = (newest.name, max(newest.slot, first)) if newest is not None else ("", first)
+        known, slot, size = self._measured
+        if known != name or slot < start:
+            slot, size = start, 0
+        sizes = store.record_bytes(slot, TRIM_SLOTS_MAX)
+        self._measured = (name, slot + len(sizes), size + sum(sizes))
+        return self._measured[2]
 
     async def make_snapshot(self) -> SnapshotFile:
         """One snapshot of the state as it stands; the log goes on meanwhile."""
         store = self._store()
+        started = self._snapshot_us = now_us()
         await self._flush()
-        made = await asyncio.to_thread(store.make_snapshot, self._config.snapshot_chunk_bytes)
-        self._bytes_at_snapshot = store.log_bytes()
+        made = await asyncio.to_thread(store.make_snapshot, self.config.snapshot_chunk_bytes)
+        self._pause_us = min(SNAPSHOT_PAUSE_MAX_US, max(SNAPSHOT_PAUSE_US, (now_us() - started) * SNAPSHOT_SHARE))
         self._feed_event(o.SnapshotMade(made.name, made.slot, made.chain, made.chunks))
         self._log.info("snapshot_made", name=made.name, slot=made.slot, bytes=made.size_bytes)
         return made
 
-    def _first_kept(self, store: LogStore) -> int:
-        """The first slot that retention keeps, by bytes and by age."""
-        first, end = store.bounds()
-        kept = first
-        size, limit = store.log_bytes(), self._config.retention_bytes
-        if size > limit and end > first:
-            kept = min(end, first + -(-(size - limit) * (end - first) // size))
-        if self._config.retention_age is not None:
-            horizon = self._wall_us() - self._config.retention_age * 1_000_000
-            young = next(iter(store.rows("times", time_key(max(0, horizon)), limit=1)), None)
-            kept = max(kept, key_number(young[0][8:]) if young is not None else self._applied())
-        return kept
+    # ------------------------------------------------------------------ trims
+
+    def _trim(self, store: LogStore, newest: SnapshotFile | None, owed: Owed) -> None:
+        first = store.bounds()[0]
+        wanted = min(owed.first, newest.slot) if newest is not None else first
+        if wanted <= first:
+            self.held_by = ()
+            return
+        self.held_by = tuple(self._lagging(wanted))
+        now = now_us()
+        presses = self._presses(store) or wanted - first >= TRIM_SLOTS_MAX
+        if not presses and now - self._trim_us < TRIM_INTERVAL_US:
+            return
+        self._trim_us = now
+        self._feed_event(o.TrimAsked(wanted, owed.overdue))
+
+
+def retention_of(shell: Shell) -> Retention:
+    """The retention of a replica."""
+    return Retention(
+        shell.config,
+        store=lambda: shell.store,
+        applied=lambda: shell.machine.topics.applied,
+        time_us=lambda: shell.machine.topics.time_us,
+        lagging=lambda slot: shell.core.lagging(slot),  # noqa: PLW0108 - the core is another one after a restart
+        busy=lambda: shell.disk.full or shell.core.opening or bool(shell.core.damage),
+        flush=shell.flush_rows,
+        feed_event=shell.feed_event,
+    )

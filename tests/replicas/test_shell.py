@@ -11,7 +11,7 @@ from replicas import clocks
 from replicas.bus import shell as shells
 from replicas.bus.config import BusConfig, PeerAddress
 from replicas.bus.recovery import open_store
-from replicas.bus.retention import Retention
+from replicas.bus.retention import retention_of
 from replicas.bus.shell import Shell
 from replicas.bus.standing import state_of, trouble_of
 from replicas.bus.topics import TopicBounds
@@ -240,15 +240,7 @@ async def test_snapshots_and_retention(opener: Opener) -> None:
     """C1, C2: a snapshot is made, the log goes up to it, a restart stands on it."""
     shell = opener.open(snapshot_slots=5, retention_bytes=1 << 20, group={"window_slots": 8})
     await until(shell.core.in_quorum)
-    retention = Retention(
-        shell.config,
-        store=lambda: shell.store,
-        applied=lambda: shell.machine.topics.applied,
-        busy=lambda: False,
-        flush=shell.flush_rows,
-        feed_event=shell.feed_event,
-        wall_us=clocks.wall_us,
-    )
+    retention = retention_of(shell)
     await retention.check()
     assert shell.store.snapshots() == ()
     for count in range(1, 31):

@@ -264,6 +264,24 @@ class TrimsPastMember(Core):
         super().on_trim_asked(event)
 
 
+@gets_wrong("C2 lets a member hold the log")
+class LetsMemberHold(Core):
+    def on_trim_asked(self, event: TrimAsked) -> None:
+        super().on_trim_asked(TrimAsked(event.first))
+
+
+@gets_wrong("C2 takes the hard bound for the snapshot's")
+class TrimsOverdueAtOnce(Core):
+    def on_trim_asked(self, event: TrimAsked) -> None:
+        super().on_trim_asked(TrimAsked(event.first, event.first))
+
+
+@gets_wrong("C2 keeps the window")
+class KeepsWindow(Core):
+    def on_trim_asked(self, event: TrimAsked) -> None:
+        super().on_trim_asked(TrimAsked(min(event.first, self.window.base), min(event.overdue, self.window.base)))
+
+
 @gets_wrong("C2 never trims")
 class NeverTrims(Core):
     def on_trim_asked(self, event: TrimAsked) -> None:

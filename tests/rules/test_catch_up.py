@@ -1,6 +1,6 @@
 """C1 and C2: where records come from, snapshots, and how far the log is trimmed."""
 
-from sequencer.messages import Fetch, Records, SnapshotChunk
+from sequencer.messages import Fetch, Nack, Records, SnapshotChunk
 from sequencer.output import ServeChunk, ServeRecords, TrimAsked, UseSnapshot
 from sequencer.types import ViewNumber
 from tests.rules.trial import Trial, rule
@@ -130,7 +130,7 @@ def test_a_snapshot_is_resumed_where_it_stopped(trial: Trial) -> None:
 
 @rule("C2 trims past the snapshot", "C2 never trims")
 def test_the_log_is_trimmed_up_to_the_newest_snapshot(trial: Trial) -> None:
-    """C2: never past the newest snapshot, nor past a member that was seen within `retention_grace`."""
+    """C2: A trim never goes past the newest snapshot, nor past what is stored and delivered here"""
     member = has_delivered(trial, slots=4)
     member.make_snapshot()
     member.hear(2, ack(member.number, 4))
@@ -150,16 +150,56 @@ def test_the_log_is_trimmed_up_to_the_newest_snapshot(trial: Trial) -> None:
 
 @rule("C2 trims past a member")
 def test_the_log_is_not_trimmed_past_a_member_that_was_seen(trial: Trial) -> None:
-    """C2: never past the newest snapshot, nor past a member that was seen within `retention_grace`."""
+    """C2: up to the *hard bound* also not past a member that was seen within `retention_grace`."""
+    member = lags(trial)
+    with trial.decides():
+        member.step(TrimAsked(5, overdue=1))
+        assert member.running.window.first == 2
+        member.wait(60_001)
+        member.step(TrimAsked(5))
+        assert member.running.window.first == 5  # seen too long ago: a snapshot will do for it
+
+
+@rule("C2 lets a member hold the log", "C2 takes the hard bound for the snapshot's")
+def test_beyond_the_hard_bound_a_member_that_lags_gets_a_snapshot(trial: Trial) -> None:
+    """C2: Beyond the hard bound a member that lags holds nothing back: it gets a snapshot instead of the log (C1)."""
+    member = lags(trial)
+    with trial.decides():
+        out = member.step(TrimAsked(5, overdue=4))
+        assert member.running.window.first == 4
+        (told,) = [fact for fact in out.facts if fact.name == "trimmed_past_member"]
+        assert told.fields["members"] == [3]
+        member.settle()
+        assert member.hear(3, Nack(member.number, 2, 5, ())).serves == [
+            ServeChunk(3, member.number, "1-1-5", 5, member.disk.chain(5), 0, 2)
+        ]
+        member.submit(b"one more")
+        member.settle()
+        member.hear(2, ack(member.number, 6))
+        member.step(TrimAsked(6, overdue=6))
+        assert member.running.window.first == 5  # the newest snapshot is at 5
+
+
+@rule("C2 keeps the window")
+def test_a_trim_reaches_into_the_window(trial: Trial) -> None:
+    """C2: A trim never goes past the newest snapshot, nor past what is stored and delivered here"""
+    member = trial.running(1, base=log(5))
+    for other in (2, 3):
+        member.hear(other, ack(member.number, 5))
+    member.settle()
+    member.make_snapshot()
+    with trial.decides():
+        member.step(TrimAsked(3))
+        member.settle()
+        assert (member.disk.first, member.running.window.first, member.running.window.base) == (3, 3, 3)
+
+
+def lags(trial: Trial) -> Host:
+    """Member 1 runs view 2, has delivered five slots and made a snapshot; member 3 is heard and has stored two."""
     member = trial.bench(1, log=log(5), installed=view(1), window_slots=1, retention_grace_ms=60_000)
     member.install(view(2, log(5)))
     member.hear(2, ack(member.number, 5))
     member.hear(3, ack(member.number, 2))
     member.settle()
     member.make_snapshot()
-    with trial.decides():
-        member.step(TrimAsked(5))
-        assert member.running.window.first == 2
-        member.wait(60_001)
-        member.step(TrimAsked(5))
-        assert member.running.window.first == 4  # seen too long ago: a snapshot will do for it
+    return member

@@ -368,6 +368,20 @@ def test_log_bytes_follow_the_log(store: LogStore) -> None:
     assert 10 * 5000 <= store.log_bytes() <= full / 3
 
 
+@pytest.mark.parametrize("size", [0, 40, 1_900, 2_100, 5_000, 70_001])
+def test_record_bytes_say_what_a_trim_frees(store: LogStore, size: int) -> None:
+    """Retention adds them up to find out how far to trim (C2)."""
+    store.commit(appends(0, 200, size=size))
+    full, sizes = store.log_bytes(), store.record_bytes(0, 100)
+    assert len(sizes) == 100
+    assert store.record_bytes(150, 100) == store.record_bytes(150, 50)
+    assert store.record_bytes(200, 100) == []
+    store.commit([TrimLog(100)])
+    pages = 3 * 4096  # a leaf that is half empty stays
+    assert sum(sizes) == pytest.approx(full - store.log_bytes(), rel=0.05, abs=pages)
+    assert store.record_bytes(0, 10) == store.record_bytes(100, 10)
+
+
 def test_payload_bytes_counts_what_is_written() -> None:
     assert payload_bytes(append(0, 1000)) - payload_bytes(append(0, 0)) == len(body(0, 1000)) - len(body(0, 0))
     assert payload_bytes(repair(0, 1000)) == payload_bytes(append(0, 1000))
