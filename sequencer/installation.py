@@ -396,6 +396,6 @@ class Installation(Retransmission):
         if first > self.window.first:
             self.rule("C2")
             if lagging and first > min(lagging):
-                self.tell("trimmed_past_member", first=first, members=self.lagging(first), rule="C2")
+                self.tell("trimmed_past", first=first, members=self.lagging(first), rule="C2")
             self.window.trim(first)
             self.persist(TrimLog(first))

@@ -47,7 +47,7 @@ VIEW_CHANGE_US = 600_000
 CATCH_UP_S = 0.03
 INVARIANTS_INTERVAL_S = 1.0
 #: Facts that are told for each frame or each rule; the others are worth a line in the log.
-QUIET_FACTS = frozenset("rule token_dropped nack_over_budget frame_refused joiner_due trimmed_past_member".split())
+QUIET_FACTS = frozenset({"rule", "token_dropped", "nack_over_budget", "frame_refused", "joiner_due", "trimmed_past"})
 
 
 class Shell:

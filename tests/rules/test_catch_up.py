@@ -167,7 +167,7 @@ def test_beyond_the_hard_bound_a_member_that_lags_gets_a_snapshot(trial: Trial) 
     with trial.decides():
         out = member.step(TrimAsked(5, overdue=4))
         assert member.running.window.first == 4
-        (told,) = [fact for fact in out.facts if fact.name == "trimmed_past_member"]
+        (told,) = [fact for fact in out.facts if fact.name == "trimmed_past"]
         assert told.fields["members"] == [3]
         member.settle()
         assert member.hear(3, Nack(member.number, 2, 5, ())).serves == [
