@@ -40,7 +40,7 @@ def _median_ms(work: Callable[[], object], count: int) -> float:
 
 def lmdb_commit_ms(folder: Path, count: int) -> float:
     """A synced LMDB transaction with one record."""
-    with lmdb.open(str(folder / "floor.mdb"), subdir=False, map_size=64 << 20) as environment:
+    with lmdb.open(str(folder / "floor.mdb"), lib_version=0, subdir=False, map_size=64 << 20) as environment:
         numbers = iter(range(count))
 
         def commit() -> None:

@@ -2,8 +2,8 @@
 
 Exit codes (documented in `ringcast serve ROLE --help`):
 0 stopped in order; 2 its keys cannot be used, a database refuses it for good, or libzmq is too old; 3 it stopped
-itself, an invariant is broken (V7); 4 the disk failed or is damaged (D5); 5 the data folder is in use or another
-member's; 6 an address cannot be bound; 7 it was removed from the cluster (V12, R16).
+itself, an invariant is broken (V7); 4 the disk failed or is damaged (D5); 5 the data folder is in use, another
+member's, or of another format or engine; 6 an address cannot be bound; 7 it was removed from the cluster (V12, R16).
 
 Signals: SIGTERM, SIGINT leave the group and stop (V11), a second one stops at once.
 """
@@ -29,7 +29,7 @@ from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
 from replicas.settings import Config, ConfigError
 from ringcast.errors import KeysUnusable, ProtocolError
-from store.errors import FolderInUse, StoreError, WrongFolder
+from store.errors import EngineMissing, FolderInUse, StoreError, WrongFolder
 
 STOPPED, CONFIGURATION, HALTED, DISK, FOLDER, ADDRESS, REMOVED = 0, 2, 3, 4, 5, 6, 7
 #: The writer's thread needs the interpreter for microseconds between two syncs: it must not wait 5 ms for them.
@@ -150,7 +150,7 @@ async def _main(make: Callable[[Config], ReplicaProcess[Config]], config: Config
         gc.collect()
         gc.freeze()
         return await replica.finished
-    except (FolderInUse, WrongFolder) as error:
+    except (FolderInUse, WrongFolder, EngineMissing) as error:
         replica.log.critical("data_refused", why=str(error))
         return FOLDER
     except StoreError as error:

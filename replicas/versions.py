@@ -3,8 +3,9 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-import lmdb
 import zmq
+
+from store.engine import engine_version
 
 
 def our_version() -> str:
@@ -23,6 +24,6 @@ def libraries() -> dict[str, str]:
     return {
         "libzmq": zmq.zmq_version(),
         "pyzmq": zmq.__version__,
-        "lmdb": ".".join(map(str, lmdb.version())),
+        "lmdb": engine_version(),
         "msgpack": version("msgpack"),
     }

@@ -23,6 +23,7 @@ import lmdb
 from lmdb import verify as lmdb_verify
 
 from store.contract import TABLES
+from store.engine import open_engine
 from store.errors import DiskFailed, DiskFull, StoreClosed, StoreDamaged, StoreError
 from store.folder import DATA_NAME, check_identity
 
@@ -174,8 +175,8 @@ class Environment:
             raise self._damaged_or_failed(error) from error
 
     def _open(self, *, new: bool) -> lmdb.Environment:
-        environment = lmdb.open(
-            str(self.folder),
+        environment = open_engine(
+            self.folder,
             map_size=self.map_bytes,
             sync=True,
             metasync=True,

@@ -4,7 +4,8 @@ StoreError
 ├── StoreMisuse          our own mistake: an operation that breaks the contract; nothing was written
 ├── StoreClosed          used before `recover()` or after `close()`
 ├── FolderInUse          another process holds the folder
-├── WrongFolder          the folder of another member, or of another format
+├── WrongFolder          the folder of another member, of another format, or of another storage engine
+├── EngineMissing        this build of py-lmdb cannot open what our folders are of
 ├── StoreDamaged         the files cannot be trusted; the member starts as wiped (D6, V0)
 │   └── RowDamaged       one row of a table
 ├── RecordDamaged        one log record is bad or missing; repaired from a peer (D6)
@@ -53,6 +54,18 @@ class WrongFolder(StoreError):
         self.path = path
         self.found = found
         self.wanted = wanted
+
+
+class EngineMissing(StoreError):
+    """py-lmdb was built against a system library of another data format."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        super().__init__(
+            f"this build of py-lmdb has LMDB {found} alone, data folders are of {wanted}: install py-lmdb 3 from its "
+            f"wheel (`pip install --force-reinstall 'lmdb>=3,<4'`, without LMDB_FORCE_SYSTEM)"
+        )
+        self.wanted = wanted
+        self.found = found
 
 
 class StoreDamaged(StoreError):

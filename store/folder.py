@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from store.engine import ENGINE, engine_of
 from store.errors import FolderInUse, StoreDamaged, WrongFolder
 from store.snapshot import sync_folder
 
@@ -38,7 +39,14 @@ class FolderLock:
 
 
 def check_identity(folder: Path, member: int) -> bool:
-    """Whether the folder was set up by this member; False: nobody did yet. Raises WrongFolder, StoreDamaged."""
+    """Whether the folder was set up by this member; False: nobody did yet. Raises WrongFolder, StoreDamaged.
+
+    A folder says its engine since there are two; of an older one the data file says it, and so does a foreign file.
+    """
+    data = folder / DATA_NAME
+    engine = engine_of(data) if data.exists() else None
+    if engine not in {None, ENGINE}:
+        raise WrongFolder(folder, "the storage engine", engine, ENGINE)
     try:
         text = (folder / IDENTITY_NAME).read_bytes()
     except FileNotFoundError:
@@ -46,10 +54,13 @@ def check_identity(folder: Path, member: int) -> bool:
     try:
         identity = json.loads(text)
         found_format, found_member = int(identity["format"]), int(identity["member"])
-    except (ValueError, KeyError, TypeError) as error:
+        found_engine = str(identity.get("engine", ENGINE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged(folder, f"{IDENTITY_NAME} cannot be read ({error!r})") from error
     if found_format != FORMAT:
         raise WrongFolder(folder, "format", found_format, FORMAT)
+    if found_engine != ENGINE:
+        raise WrongFolder(folder, "the storage engine", found_engine, ENGINE)
     if found_member != member:
         raise WrongFolder(folder, "the data of member", found_member, member)
     return True
@@ -59,7 +70,7 @@ def write_identity(folder: Path, member: int) -> None:
     """Make the folder this member's, durably. Written last: a folder that has it has whole data files too."""
     half = folder / f"{IDENTITY_NAME}.tmp"
     with half.open("wb") as file:
-        file.write(json.dumps({"format": FORMAT, "member": member}).encode())
+        file.write(json.dumps({"format": FORMAT, "member": member, "engine": ENGINE}).encode())
         file.flush()
         os.fsync(file.fileno())
     half.rename(folder / IDENTITY_NAME)

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from ringcast.product_store.operations import Operation, decode_outcome, decode_outcomes, encode_operation
 from ringcast.product_store.wire import Operate
+from store.engine import open_engine
 from store.products.entries import decode_result, encode_entry
 from store.products.machine import ProductMachine
 from store.products.sessions import SESSIONS_MAX
@@ -25,7 +24,7 @@ class Store:
 
     def __init__(self, folder: Path, sessions_max: int = SESSIONS_MAX) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.environment = lmdb.open(str(folder), map_size=1 << 30, max_dbs=len(TABLES), sync=False)
+        self.environment = open_engine(folder, map_size=1 << 30, max_dbs=len(TABLES), sync=False)
         databases = {name: self.environment.open_db(name.encode()) for name in TABLES}
         self.machine = ProductMachine(databases, folder, sessions_max=sessions_max)
         self.databases = databases

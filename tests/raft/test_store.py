@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-import lmdb
 import pytest
 
 from replicas.raft.simulator.disk import Disk
+from store.engine import open_engine
 from store.errors import FolderInUse, StoreDamaged, WrongFolder
 from store.raft_contract import (
     Base,
@@ -209,7 +209,7 @@ async def test_a_flipped_bit_is_noticed_at_the_start(driver: Driver, needle: byt
 async def test_a_missing_entry_is_noticed_at_the_start(driver: Driver, lost: int) -> None:
     await driver.write(Write(0, append=[sets(2), sets(3)]))
     driver.store.close()
-    with lmdb.open(str(driver.folder), max_dbs=8) as environment:
+    with open_engine(driver.folder, max_dbs=8) as environment:
         log = environment.open_db(b"raft_log")
         with environment.begin(write=True) as transaction:
             assert transaction.delete(lost.to_bytes(8, "big"), db=log)
