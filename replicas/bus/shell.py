@@ -71,13 +71,14 @@ class Shell:
         self._served_us = -VIEW_CHANGE_US  # when a question of the gateway last found no trouble
         self._catching_up = False
         self._stopped = False
+        self._core_ended = False  # it asked for a restart: no further step of it (sequencer/output.py)
         self._machine: Machine | None = None
         self.leaving = False
         self.directory = Directory(config)
         self.transport: PeerTransport[o.Received | Introduced] | None = None
         self.gateway: Gateway | None = None
         self.feed: Feed | None = None
-        self.reads = Reads(self._loop, self._ask_read, self._read_trouble)
+        self.reads = Reads(self._loop, lambda: self.machine.queries, self._plan_turn, self._read_trouble)
         self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready, self.timings)
         #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
@@ -87,6 +88,7 @@ class Shell:
 
     def _begin(self, opened: Opened) -> None:
         """A core, a writer and a state machine on what the disk said."""
+        self._core_ended = False
         self.store = opened.store
         self.verified_from = opened.verified_from
         self.disk = Disk(
@@ -166,13 +168,13 @@ class Shell:
 
     def _plan_turn(self) -> None:
         # Readers that are ready in the same iteration of the loop run before a callback planned now: one step for all.
-        if not self._turn_planned and not self._stopped:
+        if not self._turn_planned and not self._stopped and not self._core_ended:
             self._turn_planned = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_planned = False
-        if self._stopped:
+        if self._stopped or self._core_ended:
             return
         now = now_us()
         if now - self._timer_due_us > LATE_US and not self._catching_up:
@@ -191,6 +193,7 @@ class Shell:
 
     def _step(self, now: int) -> None:
         events, self._events = self._events, []
+        events += self.reads.take()  # K3: a reader that comes from here on shares a later READ
         self._submitted_bytes = 0
         output = self.core.step(now, wall_us(), events)
         self.counters["steps"] += 1
@@ -213,6 +216,7 @@ class Shell:
         if output.halt:
             self.stop(3, output.halt)
         elif output.restart:
+            self._core_ended = True
             self.disk.after(self._restart)
         elif not self._stopped:
             self._arm()
@@ -361,12 +365,7 @@ class Shell:
     def answer(self, request: Fetch | Query, reply: Reply) -> None:
         """FETCH or QUERY: linearizable after K3, local at once. What the core answers itself needs no read."""
         if not self.operators.take(request, reply):
-            self.reads.answer(request, reply, self.machine.queries)
-
-    # ------------------------------------------------------------------ reads (K3)
-
-    def _ask_read(self, nonce: int) -> None:
-        self.feed_event(o.ReadAsked(nonce))
+            self.reads.answer(request, reply)
 
     def _read_trouble(self) -> RingcastError:
         return self.unready() or NotReady(replica=self.config.id, state="asking the ring for its newest slot")
@@ -409,8 +408,10 @@ class Shell:
         self.store.close()
         self._events.clear()
         self.operators.abandon()
+        restarting = NotReady(replica=self.config.id, state="restarting")
+        self.reads.abandon(restarting)
         if self.gateway is not None:
-            self.gateway.abandon(NotReady(replica=self.config.id, state="restarting"))
+            self.gateway.abandon(restarting)
         try:
             opened = open_store(self.config, self.bounds)
         except StoreError as error:

@@ -247,13 +247,18 @@ class Bus(Following[Session]):
         session = self._live
         check_pattern(topic)
         found: list[Message] = []
-        position = offset
+        position, end = offset, 0
         consistency = wire.LOCAL if local else wire.LINEARIZABLE
         direction = wire.BACKWARD if backward else wire.FORWARD
         async with session.within(f"the fetch of {topic}", self._seconds(timeout)):
             while len(found) < count:
                 wanted = min(count - len(found), FETCH_MESSAGES)
                 answer, packed = await fetch(session, topic, position, direction, wanted, consistency)
+                if answer.end < end and consistency == wire.LOCAL:
+                    # Since a failover another replica answers, which lags behind the one that answered before (K3).
+                    consistency = wire.LINEARIZABLE
+                    continue
+                end = answer.end
                 for info, body in zip(answer.batches, packed, strict=True):
                     messages = list(batch_of(info, body, 0 if backward else offset))
                     found += [one for one in reversed(messages) if one.offset <= offset] if backward else messages

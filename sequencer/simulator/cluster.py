@@ -11,7 +11,9 @@ from sequencer.config import GroupConfig
 from sequencer.messages import Token
 from sequencer.output import Fact, Received
 from sequencer.quorum import majority
+from sequencer.read_rounds import ReadRounds
 from sequencer.rules import Rules
+from sequencer.simulator.bursts import Bursts
 from sequencer.simulator.checkers import ClaimChecker, Issued, OrderChecker, StorageChecker, Violation, check_end
 from sequencer.simulator.clients import Client
 from sequencer.simulator.core_like import CoreFactory
@@ -44,6 +46,7 @@ class Options:
     bounds: ClientBounds | None = None
     member: type[Member] = Member
     disk: type[Disk] = Disk
+    read_rounds: type[ReadRounds[int]] = ReadRounds
     plan: "Callable[[Cluster], None] | None" = None  # a script in place of the faults that the seed draws
     clients: int = 0
     think_ms: int = 0  # mean pause of a client between batches; 0: drawn from the seed
@@ -174,7 +177,7 @@ class Cluster:
         for client in self.clients:
             self.after(self.random.randint(30, 200) * MS, client.tick)
         self.after(20 * MS, self._monitor)
-        self.after(50 * MS, self._read, 1)
+        self.after(50 * MS, self._read)
         self.faults.plan()
         if not self.options.plan:
             self.operators.plan()
@@ -215,10 +218,10 @@ class Cluster:
         self.now = max(self.now, end)
         return settled()
 
-    def _read(self, nonce: int) -> None:
+    def _read(self) -> None:
         """Now and then someone reads at one of the members (K3)."""
-        self.random.choice(list(self.members.values())).ask_to_read(nonce)
-        self.after(self.random.randint(10, 80) * MS, self._read, nonce + 1)
+        self.random.choice(list(self.members.values())).ask_to_read()
+        self.after(self.random.randint(10, 80) * MS, self._read)
 
     def _heal(self) -> None:
         self.healing = True
@@ -368,4 +371,4 @@ def is_settled(view: View, installed: set[int]) -> bool:
 
 
 #: What `Options.extra` may name.
-EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": Extra, "bursts": Extra}
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": Extra, "bursts": Bursts}

@@ -1,6 +1,7 @@
 """One simulated member: the core as a replica process runs it, and a shell that keeps the output's contract (D4)."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -20,7 +21,6 @@ from sequencer.output import (
     PeerFound,
     PeerLost,
     Persisted,
-    ReadAsked,
     Received,
     ResetDisk,
     SaveStable,
@@ -75,7 +75,9 @@ class Member:
         self.halts = 0
         self.restarting = False
         self.snapshots_made = 0
-        self.reads: dict[int, int] = {}  # nonce -> end of the committed order when the reader asked (K3)
+        self.reads = cluster.options.read_rounds()  # a reader: the end of the committed order when it asked (K3)
+        self.held_until = 0  # its loop is busy: no step before
+        self.arrange: Callable[[list[Event]], list[Event]] | None = None  # how the next step finds its events
 
     @property
     def alive(self) -> bool:
@@ -105,7 +107,9 @@ class Member:
         self.image = self.disk.log.copy()
         self.machine = self.disk.machine()
         self.inbox.clear()
-        self.reads.clear()
+        self.reads = cluster.options.read_rounds()
+        self.held_until = 0
+        self.arrange = None
         self.step_at = 0
         self.paused = False
         self.restarting = False
@@ -151,7 +155,8 @@ class Member:
                 self.wake(self.cluster.now + DRAIN_US)
 
     def wake(self, at: int) -> None:
-        """See that a step happens at `at` or before."""
+        """See that a step happens at `at` or before; while the loop is held up, right after."""
+        at = max(at, self.held_until)
         if not self.step_at or at < self.step_at:
             self.step_at = at
             self.cluster.at(at, self._wake, self.epoch, at)
@@ -161,6 +166,14 @@ class Member:
             self.step_at = 0
             if not self.paused:
                 self.step()
+
+    def hold(self, until: int, arrange: Callable[[list[Event]], list[Event]]) -> None:
+        """The loop is busy until then: all that comes meanwhile is one turn's, as `arrange` orders it."""
+        self.held_until = max(self.held_until, until)
+        self.arrange = arrange
+        if self.step_at and self.step_at < self.held_until:
+            self.step_at = 0
+            self.wake(self.held_until)
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -187,6 +200,9 @@ class Member:
         if self.gateway:
             self._submit(core)
         events, self.inbox = self.inbox, []
+        events += self.reads.take()
+        if self.arrange is not None:
+            events, self.arrange = self.arrange(events), None
         output = core.step(now, cluster.wall(self), events)
         core.check_invariants()
         if cluster.trace:
@@ -218,7 +234,10 @@ class Member:
         if output.delivers:
             self._deliver(output.delivers)
         for ready in output.reads:
-            self.cluster.order.read(self.id, ready.slot, self.reads.pop(ready.nonce))
+            self.reads.ready(ready.nonce, ready.slot)
+        for one in self.reads.due(self.machine.applied):
+            for asked in one.readers:
+                self.cluster.order.read(self.id, one.slot or 0, asked)
         for fact in output.facts:
             self.cluster.fact(fact)
         if output.halt:
@@ -394,11 +413,12 @@ class Member:
             self.receive(DiskFreed())
         self._begin_write()
 
-    def ask_to_read(self, nonce: int) -> None:
+    def ask_to_read(self) -> None:
         """K3: someone wants to read what was committed before now."""
-        if self.core and len(self.inbox) < INBOX_MAX:
-            self.reads[nonce] = self.cluster.order.end
-            self.receive(ReadAsked(nonce))
+        if self.core:
+            self.reads.join(self.cluster.order.end)
+            if not self.paused:
+                self.wake(self.cluster.now + DRAIN_US)
 
     def ask_to_leave(self) -> None:
         """SIGTERM (V11): it waits for a view without itself, at most `drain_timeout`."""

@@ -340,8 +340,19 @@ class Replica:
         for identity in self._identities:
             self._router.send([identity, *frames])
 
+    lags_after: int | None = None  # so many FETCHes later one is answered as by a replica that has applied nothing
+
     def _on_fetch(self, identity: bytes, message: wire.Fetch) -> None:
         order = self.order
+        if self.lags_after is not None:
+            self.lags_after -= 1
+            if self.lags_after < 0:
+                self.lags_after = None
+                assert message.consistency == wire.LOCAL
+                self._send(
+                    identity, wire.Fetched(message.request, (), 0 if message.direction == wire.FORWARD else -1, 0, 0)
+                )
+                return
         forward = message.direction == wire.FORWARD
         if forward and message.offset < order.compacted_below:
             error = Compacted(offset=message.offset, below=order.compacted_below)

@@ -226,6 +226,20 @@ async def test_large_fetches_go_on_until_the_count(replica: Replica) -> None:
         assert [int(message.payload) for message in backward] == list(range(10, 60))
 
 
+async def test_a_long_fetch_that_fails_over_to_a_replica_that_lags_misses_nothing(replica: Replica) -> None:
+    """K3: what comes after the first answer is asked locally; another replica may not have it yet."""
+    async with ringcast.connect(replica.endpoint) as bus:
+        async with bus.publisher("a") as publisher:
+            for number in range(60):
+                await publisher.send(b"%d" % number + b" " * 60_000)
+        replica.lags_after = 1
+        found = await bus.fetch("a", 0, 60)
+        assert [int(message.payload) for message in found] == list(range(60))
+        replica.lags_after = 1
+        backward = await bus.fetch("a", 59, 60, backward=True)
+        assert [int(message.payload) for message in backward] == list(range(60))
+
+
 async def test_the_first_frame_is_hello_and_the_last_is_goodbye(replica: Replica) -> None:
     async with ringcast.connect(replica.endpoint) as bus:
         await bus.publish("a", b"x")

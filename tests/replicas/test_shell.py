@@ -1,6 +1,7 @@
 """The shell around a real core and a real store, a ring of one: turns, tickets, rows, snapshots, trouble."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from ringcast.bus.topics import CUSTOMERS_TOPIC
 from ringcast.errors import NotReady, RingcastError
 from ringcast.market.types import Party
 from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Fetched, Query
-from sequencer.output import Output, ResetDisk, TrimAsked
+from sequencer.output import Output, ReadAsked, ResetDisk, TrimAsked
+from store.contract import TrimLog
 from store.errors import DiskFailed, DiskFull
 
 CLIENT = bytes(16)
@@ -274,6 +276,67 @@ async def test_reads_linearizable_and_local(opener: Opener, shell: Shell) -> Non
     await until(lambda: len(answers) == 3)
     assert [answer.request for answer in answers if isinstance(answer, Answer)] == [3, 1, 2]
     assert len(shell.reads) == 0
+
+
+async def test_a_reader_that_comes_while_a_step_runs_waits_for_the_next_one(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K3: the READ of this step may be answered before a message that is acknowledged to the reader was stored."""
+    answers: list[Fetched | Answer | RingcastError] = []
+    asked: list[int] = []
+    step = shell.core.step
+
+    def read() -> None:
+        shell.answer(Query(1, "topics", {}, LINEARIZABLE), lambda answer, _: answers.append(answer))
+
+    def note(now: int, wall: int, events: list[Any]) -> Output:
+        asked.append(sum(isinstance(event, ReadAsked) for event in events))
+        if len(asked) == 1:
+            read()  # as a gateway whose frames are taken after the step's own, and before the end of the turn
+        return step(now, wall, events)
+
+    monkeypatch.setattr(shell.core, "step", note)
+    shell.feed_event(TrimAsked(0))  # the turn is planned before the reader comes, and ends after the step
+    read()
+    await until(lambda: len(answers) == 2)
+    assert asked[:2] == [1, 1]
+
+
+async def test_a_core_that_asked_for_a_restart_is_not_stepped_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sequencer/output.py: `restart` means stop stepping this core, while the disk writes what it asked for before."""
+    before, written = shell.core, threading.Event()
+    step, commit = before.step, shell.store.commit
+    steps = 0
+
+    def end(now: int, wall: int, events: list[Any]) -> Output:
+        nonlocal steps
+        steps += 1
+        output = step(now, wall, events)
+        output.restart = True
+        return output
+
+    def slow(operations: Any) -> None:
+        assert written.wait(10)
+        commit(operations)
+
+    monkeypatch.setattr(before, "step", end)
+    monkeypatch.setattr(shell.store, "commit", slow)
+    shell.disk.submit(0, [TrimLog(0)])
+    answers: list[Any] = []
+    shell.feed_event(TrimAsked(0))
+    await until(lambda: steps == 1)
+    shell.answer(Query(1, "topics", {}, LINEARIZABLE), lambda answer, _: answers.append(answer))
+    shell.feed_event(TrimAsked(0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (steps, answers) == (1, [])
+    written.set()
+    await until(lambda: shell.core is not before)
+    assert steps == 1
+    assert isinstance(answers[0], NotReady)
+    await until(shell.core.in_quorum)
 
 
 async def test_a_read_without_a_ring_says_why(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
 """The table of mutants, and how a mutant puts itself into it."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sequencer.core import Core
+from sequencer.read_rounds import ReadRounds
 from sequencer.rules import Rules
 
-Double = type[Rules] | type[Core]
-T = TypeVar("T", type[Rules], type[Core])
+Double = type[Rules] | type[Core] | type[ReadRounds[Any]]
+T = TypeVar("T", type[Rules], type[Core], type[ReadRounds[Any]])
 
 MUTANTS: dict[str, Double] = {}
 

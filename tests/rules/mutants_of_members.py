@@ -7,6 +7,7 @@ from typing import Any
 from sequencer.core import Core
 from sequencer.messages import Fetch, Join, Joined, Known, Prepare, Read, ReadOk, SnapshotChunk
 from sequencer.output import Received, SnapshotOpened, TrimAsked
+from sequencer.read_rounds import ReadRounds, Round
 from sequencer.rules import Rules
 from sequencer.state import NEVER
 from sequencer.types import NO_VIEW, Identity, Incarnation, StableState, View, ViewNumber
@@ -321,3 +322,13 @@ class AsksOnce(Core):
     def start_reads(self) -> None:
         if self.readers:
             super().start_reads()
+
+
+@gets_wrong("K3 a reader joins a READ that has left")
+class JoinsLate(ReadRounds[Any]):
+    def join(self, reader: Any) -> Round[Any]:
+        one = next((one for one in self._asked.values() if one.slot is None), None)
+        if one is None:
+            return super().join(reader)
+        one.readers.append(reader)
+        return one

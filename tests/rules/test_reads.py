@@ -55,3 +55,20 @@ def test_after_an_install_in_between_it_asks_again(trial: Trial) -> None:
         again = one(member.sends[before:], Read, to=2).nonce
         member.hear(2, ReadOk(again, member.number, 5))
         assert member.reads == [ReadReady(7, 5)]
+
+
+@rule("K3 a reader joins a READ that has left")
+def test_a_reader_shares_only_a_read_that_leaves_later(trial: Trial) -> None:
+    """K3: a reader shares only a READ that leaves after it asked"""
+    member, rounds = trial.running(1), trial.read_rounds()
+    rounds.join("before")
+    nonce = one(member.step(*rounds.take()).sends, Read, to=2).nonce
+    member.hear(2, ReadOk(nonce, member.number, 4))
+    rounds.join("after")  # in the same turn of the loop; a message may have been acknowledged elsewhere since
+    with trial.decides():
+        later = one(member.step(*rounds.take()).sends, Read, to=2).nonce
+        rounds.ready(*member.reads[0])
+        assert [ended.readers for ended in rounds.due(4)] == [["before"]]
+        member.hear(2, ReadOk(later, member.number, 5))
+        rounds.ready(*member.reads[1])
+        assert [(ended.slot, ended.readers) for ended in rounds.due(5)] == [(5, ["after"])]

@@ -18,6 +18,7 @@ import pytest
 
 from sequencer.core import Core
 from sequencer.errors import InvariantError
+from sequencer.read_rounds import ReadRounds
 from sequencer.rules import Rules
 from tests.rules.mutants import MUTANTS
 from tests.sequencer.group import Group
@@ -39,6 +40,8 @@ class Trial:
         double = MUTANTS[mutant] if mutant else None
         self.rules = double if double is not None and issubclass(double, Rules) else Rules
         self.core = double if double is not None and issubclass(double, Core) else Core
+        rounds = double is not None and issubclass(double, ReadRounds)
+        self.read_rounds: type[ReadRounds[str]] = double if rounds else ReadRounds  # type: ignore[assignment]
         self._groups: list[Group] = []
 
     def bench(self, member: int = 1, **how: Any) -> Host:

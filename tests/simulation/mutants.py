@@ -15,6 +15,7 @@ from typing import Any
 
 from sequencer.clients import Applied, ClientBounds, ClientTable, Repeated, Verdict
 from sequencer.core import Core
+from sequencer.read_rounds import ReadRounds
 from sequencer.rules import Rules
 from sequencer.simulator.cluster import MS, Cluster, Options
 from sequencer.simulator.disk import Disk
@@ -105,7 +106,7 @@ class Mutation:
     name: str
     seeds: int
     kept: int
-    double: type[Rules] | type[Core] | None = None
+    double: type[Rules] | type[Core] | type[ReadRounds[int]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def options(self, *, mutated: bool) -> Options:
@@ -120,6 +121,8 @@ class Mutation:
             return Options(Core, **settings)
         if issubclass(double, Rules):
             return Options(Core, rules=double(), **settings)
+        if issubclass(double, ReadRounds):
+            return Options(Core, read_rounds=double, **settings)
         return Options(double, **settings)
 
 
@@ -194,6 +197,7 @@ MUTATIONS = (
     Mutation("V12 counts ACKs against the next configuration", 100, 1, settings=CHANGING),
     Mutation("V12 never uses a change", 100, 3, settings=CHANGING),
     Mutation("V12 lets the removed depose", 300, 83, settings=RESTARTS),
+    Mutation("K3 a reader joins a READ that has left", 100, 8, settings={"extra": frozenset({"bursts"})}),
     Mutation("K1 dedupe", 100, 1, settings={"disk": ForgetfulDisk}),
     Mutation("K1 table not in the snapshot", 300, 4, settings={"disk": BareSnapshotDisk, **SNAPSHOTS}),
     Mutation("K1 horizon", 300, 1, settings={"disk": NoHorizonDisk, "bounds": ClientBounds(2, 8), "clients": 3}),
