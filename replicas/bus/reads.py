@@ -33,19 +33,20 @@ class Reads:
     """Linearizable and local reads of one shell.
 
     `queries()` is the state at the time of the read, which a snapshot may have replaced since the request came (C1).
-    `plan_step` sees to a step, which must `take` what has gathered. `trouble()`: why the ring does not answer.
+    `plan_step` sees to a step, which must `take` what has gathered. `trouble()`: why nothing can be ordered here now.
     """
 
     rounds_class: type[ReadRounds[_Reader]] = ReadRounds
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        member: int,
         queries: Callable[[], Queries],
         plan_step: Callable[[], None],
-        trouble: Callable[[], RingcastError],
+        trouble: Callable[[], RingcastError | None],
     ) -> None:
-        self._loop = loop
+        self._member = member
+        self._loop = asyncio.get_running_loop()
         self._queries = queries
         self._plan_step = plan_step
         self._trouble = trouble
@@ -90,12 +91,15 @@ class Reads:
     def _expire(self, one: Round[_Reader]) -> None:
         del self._timers[one]
         self._rounds.drop(one)
-        self._fail(one, self._trouble())
+        self._fail(one, self._trouble() or self._not_ready("asking the ring for its newest slot"))
 
     @staticmethod
     def _fail(one: Round[_Reader], error: RingcastError) -> None:
         for reader in one.readers:
             reader.reply(error, ())
+
+    def _not_ready(self, state: str) -> NotReady:
+        return NotReady(replica=self._member, state=state)
 
     # ------------------------------------------------------------------ reading what is applied
 
@@ -106,7 +110,7 @@ class Reads:
             except RingcastError as error:
                 reply(error, ())
             except (StoreError, RowError) as error:
-                reply(NotReady(state=f"unable to read its disk: {error}"), ())
+                reply(self._not_ready(f"unable to read its disk: {error}"), ())
             return
         task = self._loop.create_task(self._fetch(request, reply))
         self._tasks.add(task)
@@ -119,8 +123,8 @@ class Reads:
         except RingcastError as error:
             reply(error, ())
         except (StoreError, RowError) as error:
-            reply(NotReady(state=f"unable to read its disk: {error}"), ())
+            reply(self._not_ready(f"unable to read its disk: {error}"), ())
         else:
             # A walk gives the loop back: if a snapshot replaced the log meanwhile, what was found may have holes (C1).
             whole = queries is self._queries()
-            reply(*(found, payloads) if whole else (NotReady(state="catching up"), ()))
+            reply(*(found, payloads) if whole else (self._not_ready("catching up"), ()))

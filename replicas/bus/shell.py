@@ -78,7 +78,7 @@ class Shell:
         self.transport: PeerTransport[o.Received | Introduced] | None = None
         self.gateway: Gateway | None = None
         self.feed: Feed | None = None
-        self.reads = Reads(self._loop, lambda: self.machine.queries, self._plan_turn, self._read_trouble)
+        self.reads = Reads(config.id, lambda: self.machine.queries, self._plan_turn, self.unready)
         self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready, self.timings)
         #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
@@ -366,9 +366,6 @@ class Shell:
         """FETCH or QUERY: linearizable after K3, local at once. What the core answers itself needs no read."""
         if not self.operators.take(request, reply):
             self.reads.answer(request, reply)
-
-    def _read_trouble(self) -> RingcastError:
-        return self.unready() or NotReady(replica=self.config.id, state="asking the ring for its newest slot")
 
     # ------------------------------------------------------------------ what humans see
 

@@ -1,6 +1,5 @@
 """One simulated member: the core as a replica process runs it, and a shell that keeps the output's contract (D4)."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -27,7 +26,6 @@ from sequencer.output import (
     Serve,
     SnapshotMade,
     SnapshotOpened,
-    Submitted,
     TrimAsked,
     TrimLog,
     UseSnapshot,
@@ -35,7 +33,8 @@ from sequencer.output import (
 from sequencer.simulator.checkers import Violation
 from sequencer.simulator.core_like import CoreLike
 from sequencer.simulator.disk import Disk, Log, Operation, SaveSnapshot, Writer
-from sequencer.simulator.machine import Answer, Header, Snapshot, pack_headers
+from sequencer.simulator.gateway import Gateway
+from sequencer.simulator.machine import Answer, Header, Snapshot
 from sequencer.simulator.moments import carries
 from sequencer.simulator.serving import answer
 from sequencer.types import Incarnation, SlotRecord
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from sequencer.simulator.cluster import Cluster
 
 INBOX_MAX = 20_000  # frames that pile up at a paused member; beyond it the sockets' high-water mark drops them
-REQUEST_BATCHES_MAX = 16
 DRAIN_US = 40  # from a frame's arrival to the step that takes it
 
 
@@ -63,7 +61,7 @@ class Member:
         self.machine = disk.machine()
         self.image = Log()  # the log with what waits in the writer: what the shell reads from
         self.inbox: list[Event] = []
-        self.gateway: deque[tuple[Client, int, Header, bytes]] = deque()
+        self.gateway = Gateway(cluster)
         self.epoch = 0  # rises at each start and crash: what was scheduled for an older process is void
         self.paused = False
         self.step_at = 0  # 0: no step is scheduled
@@ -197,9 +195,8 @@ class Member:
         cluster = self.cluster
         cluster.counts.steps += 1
         now = cluster.now + self.clock_offset
-        if self.gateway:
-            self._submit(core)
         events, self.inbox = self.inbox, []
+        events += self.gateway.take(core)
         events += self.reads.take()
         if self.arrange is not None:
             events, self.arrange = self.arrange(events), None
@@ -440,20 +437,6 @@ class Member:
     def accept(self, client: "Client", session: int, batches: list[tuple[Header, bytes]]) -> None:
         """Frames of a client arrive at the gateway."""
         if self.core:
-            self.gateway.extend((client, session, header, body) for header, body in batches)
+            self.gateway.accept(client, session, batches)
             if not self.paused:
                 self.wake(self.cluster.now + DRAIN_US)
-
-    def _submit(self, core: CoreLike) -> None:
-        """All batches that arrived in one turn share a request (A1); without a quorum or room they are refused."""
-        if not core.in_quorum():
-            for client, session in {(id(item[0]), item[1]): item[:2] for item in self.gateway}.values():
-                self.cluster.after(200, client.refused, session)
-            self.gateway.clear()
-            return
-        room = core.room()
-        while self.gateway and room > 0:
-            taken = [self.gateway.popleft() for _ in range(min(len(self.gateway), REQUEST_BATCHES_MAX))]
-            frames = (pack_headers([item[2] for item in taken]), *(item[3] for item in taken))
-            room -= sum(map(len, frames))
-            self.inbox.append(Submitted(frames))

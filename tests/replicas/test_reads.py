@@ -42,14 +42,15 @@ class Shell:
     def __init__(self, reads_class: type[Reads] = Reads) -> None:
         self.state = State(0)
         self.steps = 0
+        self.trouble: RingcastError | None = None
         self.answers: dict[int, Any] = {}
-        self.reads = reads_class(asyncio.get_running_loop(), lambda: self.state, self._plan, self._trouble)  # type: ignore[arg-type, return-value]
+        self.reads = reads_class(1, lambda: self.state, self._plan, self._trouble)  # type: ignore[arg-type, return-value]
 
     def _plan(self) -> None:
         self.steps += 1
 
-    def _trouble(self) -> RingcastError:
-        return NotReady(replica=1, state="alone")
+    def _trouble(self) -> RingcastError | None:
+        return self.trouble
 
     def _reply(self, number: int) -> Reply:
         def reply(answer: Fetched | Answer | RingcastError, _: Any) -> None:
@@ -146,14 +147,16 @@ async def test_a_fetch_whose_log_is_replaced_under_it_is_refused() -> None:
     assert isinstance(shell.answers[1], NotReady)
 
 
-async def test_a_read_that_nobody_answers_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", ["alone", ""])
+async def test_a_read_that_nobody_answers_says_why(monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     monkeypatch.setattr(reading, "READ_TIMEOUT_S", 0.01)
     shell = Shell()
+    shell.trouble = NotReady(replica=1, state=trouble) if trouble else None
     shell.ask(1)
     shell.reads.take()
     shell.ask(2)
     await shell.answered(1, 2)
-    assert all("alone" in str(answer) for answer in shell.answers.values())
+    assert all((trouble or "asking the ring") in str(answer) for answer in shell.answers.values())
     shell.reads.ready(1, 0)
     shell.reads.applied(0)
     assert shell.reads.take() == []
