@@ -40,6 +40,8 @@ HERE, ELSEWHERE = "its replica holds the token", "another replica holds the toke
 class Traced(LocalCluster):
     """A cluster whose replicas write down what they did when."""
 
+    supervised = False
+
     def command(self, replica: LocalReplica) -> list[str]:
         """As the shipped one, with the marks."""
         return [sys.executable, "-P", "-m", "bench.traced_replica", replica.config, str(self.trace(replica.id))]

@@ -13,9 +13,10 @@ import typer
 
 from cli import render
 from cli.common import DEFAULT_FOLDER, UNAVAILABLE, ClusterOption, DataOption, JsonOption, cluster_of, reported
-from replicas.local.cluster import FILE_NAME, KEYS_NAME, LocalCluster, MemoryLost
+from replicas.local.cluster import KEYS_NAME, LocalCluster, MemoryLost
 from replicas.local.files import BUS, BUYERS, INTERFACES, PRODUCTS, SELLERS, LocalClusterError, Role
 from replicas.local.market import create_interfaces
+from replicas.local.registry import FILE_NAME
 from replicas.raft.errors import RaftosMissing
 
 _WATCH_S = 0.5

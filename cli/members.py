@@ -10,8 +10,9 @@ import ringcast
 from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from replicas.bus.members import CHANGE, LIST
-from replicas.local.cluster import FILE_NAME, LocalCluster
+from replicas.local.cluster import LocalCluster
 from replicas.local.files import BUS, LocalClusterError, Role
+from replicas.local.registry import FILE_NAME
 
 POLL_S = 0.1
 #: What may pass by itself within moments: a process that starts, a replica that is not heard.

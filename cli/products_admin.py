@@ -73,9 +73,7 @@ def status(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
             "items",
         )
         render.console().print(render.table(columns, [_status_row(one, commit) for one in rows]))
-        for one in rows:
-            if "error" in one:
-                render.error(f"replica {one['replica']}: {one['error']}")
+        render.remarks(rows)
     if leader is None:
         raise typer.Exit(UNAVAILABLE)
     if any(one.get("state") not in {"leading", "following"} for one in rows):

@@ -85,6 +85,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     return found
 
 
+def remarks(replicas: Iterable[Mapping[str, Any]]) -> None:
+    """Below the table: who does not answer, and who crashed and was started again by its supervisor."""
+    for one in replicas:
+        if "error" in one:
+            error(f"replica {one['replica']}: {one['error']}")
+        elif one.get("restarts"):
+            last = datetime.fromtimestamp(int(one["last_restart_us"]) / 1e6).astimezone()
+            times = "once" if one["restarts"] == 1 else f"{one['restarts']} times"
+            why = f"last after {one['last_restart']} at {last:%Y-%m-%d %H:%M:%S}"
+            error(f"replica {one['replica']}: its supervisor has restarted it {times}, {why}; see its log")
+
+
 def status_table(replicas: Sequence[Mapping[str, Any]]) -> Table:
     """View, ring, token, slot, commit and lag of each replica."""
     committed = max((int(one.get("committed", 0)) for one in replicas), default=0)

@@ -1,4 +1,4 @@
-"""`ringcast serve bus|products|sellers|buyers`: one replica in this process."""
+"""`ringcast serve bus|products|sellers|buyers`: one replica, in the worker of a supervisor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import typer
 from cli.common import reported
 from replicas.bus.config import load
 from replicas.settings import ConfigError
+from replicas.supervisor import VARIABLE
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file (default: RINGCAST_CONFIG).")
@@ -16,7 +17,18 @@ MemberOption = Annotated[int | None, typer.Option("--id", help="This member's id
 FolderOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
 LevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 
-serve_app = typer.Typer(help="Run one role in this process.", no_args_is_help=True)
+#: Taken before anything is imported (cli/__main__.py, replicas/supervisor.py); here for the help, and to be checked.
+SuperviseOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--supervise/--no-supervise",
+        envvar=VARIABLE,
+        show_envvar=False,
+        help="Start the role again when it crashes (default: RINGCAST_SUPERVISE, else yes).",
+    ),
+]
+
+serve_app = typer.Typer(help="Run one role, and start it again when it crashes.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 @serve_app.callback()
 def _roles() -> None:
-    """Run one role in this process."""
+    """Run one role, and start it again when it crashes."""
 
 
 @serve_app.command("bus")
@@ -36,6 +48,7 @@ def bus(
     member: MemberOption = None,
     data: FolderOption = None,
     log_level: LevelOption = None,
+    supervise: SuperviseOption = None,
 ) -> None:
     """Run one replica of the bus until SIGTERM.
 
@@ -47,6 +60,7 @@ def bus(
     A replica that is to be added to a running cluster is started in the same way, with peers that name today's
     members and itself: it waits for `ringcast members add`. Who is a member stands in the log from then on.
     """
+    del supervise
     loaded = load(config, {"id": member, "data": data, "log_level": log_level})
     from replicas.bus.replica import run
 
@@ -60,6 +74,7 @@ def products(
     member: MemberOption = None,
     data: FolderOption = None,
     log_level: LevelOption = None,
+    supervise: SuperviseOption = None,
 ) -> None:
     """Run one replica of the product store until SIGTERM.
 
@@ -68,6 +83,7 @@ def products(
     configuration, or raftos is missing; 3 the replica stopped itself, an invariant is broken; 4 the disk failed; 5 the
     data folder is in use or another member's; 6 an address cannot be bound; 7 it was removed from the cluster.
     """
+    del supervise
     from replicas.products import config as products_config
 
     loaded = products_config.load(config, {"id": member, "data": data, "log_level": log_level})
@@ -86,6 +102,7 @@ def sellers(
     config: ConfigOption = None,
     member: MemberOption = None,
     log_level: LevelOption = None,
+    supervise: SuperviseOption = None,
 ) -> None:
     """Run one interface replica for sellers until SIGTERM.
 
@@ -94,6 +111,7 @@ def sellers(
     the clients on and finishes what is under way. Exit codes: 0 stopped in order; 2 wrong configuration, or a database
     refuses its keys; 3 it stopped itself, an error that nobody expected; 6 an address cannot be bound.
     """
+    del supervise
     _interface("seller", config, member, log_level)
 
 
@@ -103,11 +121,13 @@ def buyers(
     config: ConfigOption = None,
     member: MemberOption = None,
     log_level: LevelOption = None,
+    supervise: SuperviseOption = None,
 ) -> None:
     """Run one interface replica for buyers until SIGTERM: as `serve sellers`; it also finishes orders that others left.
 
     Exit codes as there.
     """
+    del supervise
     _interface("buyer", config, member, log_level)
 
 

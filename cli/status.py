@@ -50,9 +50,7 @@ def _show(replicas: list[dict[str, Any]], json: bool) -> None:
     console.print(f"\ncluster {_cluster(replicas)}  durability {', '.join(sorted(names))}")
     if any(one.get("possible_loss") for one in replicas):
         console.print("possible loss: an operator made a view with `recover --accept-loss`")
-    for one in replicas:
-        if "error" in one:
-            render.error(f"replica {one['replica']}: {one['error']}")
+    render.remarks(replicas)
     _show_advice(replicas)
 
 

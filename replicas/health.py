@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+
+from replicas import supervisor
 
 REQUEST_BYTES_MAX = 8 << 10
 REQUEST_TIMEOUT_S = 5.0
@@ -44,6 +46,7 @@ class HealthServer:
         self._registry = CollectorRegistry()
         self._registry.register(_Late(metrics))
         self._registry.register(_Build(role))
+        self._registry.register(_Restarts())
         ProcessCollector(registry=self._registry)
         self._server: asyncio.Server | None = None
         self._connections = 0
@@ -96,7 +99,7 @@ class HealthServer:
         return _response(status, content if method == b"GET" else b"", kind)
 
     def _ready(self, *, verbose: bool) -> tuple[int, bytes, str]:
-        answer = self._answer_ready()
+        answer = {**self._answer_ready(), **supervisor.report()}
         status = 200 if answer["ready"] else 503
         if verbose:
             why = None if answer["ready"] else str(answer["why"])
@@ -136,6 +139,20 @@ class _Build(Collector):
         family = GaugeMetricFamily("ringcast_build_info", "always 1", labels=["version", "role"])
         family.add_metric([version("ringcast"), self._role], 1)
         yield family
+
+
+class _Restarts(Collector):
+    """What the supervisor of this process has done; both are there before there was any, so that alerts can compare."""
+
+    def collect(self) -> Iterable[Metric]:
+        found = supervisor.restarts()
+        count = CounterMetricFamily("ringcast_restarts", "How often the supervisor started this replica again")
+        count.add_metric([], found.times)
+        last = GaugeMetricFamily(
+            "ringcast_last_restart_timestamp_seconds", "When it did so last, and why; 0: never", labels=["reason"]
+        )
+        last.add_metric([found.reason], found.at_us / 1e6)
+        yield from (count, last)
 
 
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

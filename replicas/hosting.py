@@ -24,7 +24,7 @@ import zmq
 
 from broker.security import Security
 from broker.sockets import AddressRefused
-from replicas import logs
+from replicas import logs, supervisor
 from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
 from replicas.settings import Config, ConfigError
@@ -147,6 +147,9 @@ async def _main(make: Callable[[Config], ReplicaProcess[Config]], config: Config
         loop.add_signal_handler(number, replica.ask_to_stop)
     try:
         await replica.start()
+        supervisor.came_up()
+        if (past := supervisor.restarts()).times:
+            replica.log.error("replica_restarted", restarts=past.times, reason=past.reason)
         gc.collect()
         gc.freeze()
         return await replica.finished

@@ -17,10 +17,13 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
+from replicas import supervisor
+from replicas.local import registry
+
 PREFIX = "RINGCAST_"
 MEMBER_ID_MAX = 63
-#: Variables with our prefix that are not keys: the command line's, and the name of the file itself.
-_NOT_KEYS = frozenset({"RINGCAST_CLUSTER", "RINGCAST_CONFIG"})
+#: Variables with our prefix that are not keys: the command line's, the name of the file itself, the supervisor's.
+_NOT_KEYS = frozenset({"RINGCAST_CLUSTER", "RINGCAST_CONFIG", supervisor.VARIABLE, registry.VARIABLE})
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP)|$)")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\s/]+):(?P<port>\d{1,5}|\*)")
 _RANGE = re.compile(r"(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})")

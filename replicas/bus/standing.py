@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from replicas import supervisor
 from replicas.bus.accepted_loss import advice
 from replicas.bus.config import BusConfig
 from replicas.clocks import wall_us
@@ -92,4 +93,5 @@ def status_of(core: Core, config: BusConfig, *, leaving: bool) -> Mapping[str, P
         "incarnation": tuple(core.stable.incarnation),
         "version": VERSION,
         "wall_us": wall_us(),
+        **supervisor.report(),
     }

@@ -3,12 +3,11 @@
 The folder holds `cluster.json` (who runs where; the client reads its endpoints), and for each replica `replica-N.toml`,
 `replica-N.log` and the data folder `replica-N` (`products-N` of the product store). A LocalCluster is the replicas of
 one role; those of other roles in the same folder are left as they are. Processes are children of whoever started them,
-in sessions of their own, and are known by pid and start time, so that nothing else is ever signalled. All calls block;
-none needs a loop.
+in sessions of their own, and are known by pid and start time, so that nothing else is ever signalled. The pid of an
+entry is the replica itself, below its supervisor (replicas/supervisor.py). All calls block; none needs a loop.
 """
 
 import contextlib
-import fcntl
 import http.client
 import json
 import os
@@ -21,9 +20,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
+from replicas import supervisor
 from replicas.bus.config import BusConfig
 from replicas.bus.standing import WAITS_TO_BE_ADDED
 from replicas.keys import ADMIN_FILE, KeyFolder
+from replicas.local import registry
 from replicas.local.files import (
     BUS,
     HOST,
@@ -36,11 +37,10 @@ from replicas.local.files import (
     read_settings,
     write_replica,
 )
-from replicas.local.processes import send_signal, start_time
+from replicas.local.processes import is_running, send_signal, start_time
+from replicas.local.registry import FILE_NAME
 from sequencer.config import MEMBERS_MAX
 
-FILE_NAME = "cluster.json"
-LOCK_NAME = "cluster.lock"
 #: Keys of a cluster that has some; cluster.json names the operator's, so that commands on this machine just work.
 KEYS_NAME = "keys"
 READY_TIMEOUT_S = 20.0
@@ -57,6 +57,9 @@ class MemoryLost(LocalClusterError):
 
 class LocalCluster:
     """The replicas of one role in one folder. `create` or `open` it."""
+
+    #: Does a supervisor start the replicas again when they crash (replicas/supervisor.py)?
+    supervised = supervisor.is_on(os.environ)
 
     def __init__(
         self, folder: Path, cluster: str, replicas: Mapping[int, LocalReplica] | None = None, role: Role = BUS
@@ -161,8 +164,7 @@ class LocalCluster:
     @contextlib.contextmanager
     def _edited(self) -> Iterator[None]:
         """Change `replicas` or `cluster` in the file: on top of what other processes wrote, one at a time."""
-        with (self.folder / LOCK_NAME).open("w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with registry.locked(self.folder):
             self.reload()
             yield
             self._write_file()
@@ -172,31 +174,42 @@ class LocalCluster:
         others = [entry for entry in document.get("replicas", ()) if entry["role"] != self.role.name]
         ours = [asdict(replica) for replica in self.replicas.values()]
         both = [*ours, *others] if self.role is BUS else [*others, *ours]
-        half = self.path.with_suffix(".tmp")
         if (self.folder / KEYS_NAME).exists():
             document["keys"] = str(self.folder / KEYS_NAME / ADMIN_FILE)
         changed = {"cluster": "0", **document, self.role.cluster_key: self.cluster, "replicas": both}
-        half.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
-        half.replace(self.path)
+        registry.write(self.folder, changed)
 
     # -------------------------------------------------------------- processes
 
     def running(self) -> list[int]:
         """The ids whose process runs."""
-        return [member for member, replica in self.replicas.items() if replica.running]
+        return [member for member in self.replicas if self._is_running(member)]
 
     def start(self, members: Iterable[int] | None = None) -> list[int]:
         """Start those that do not run (all, or `members`); returns the ids started. See `wait_ready`."""
         wanted = list(self.replicas) if members is None else list(members)
-        started = [member for member in wanted if not self._replica(member).running]
+        started = [member for member in wanted if not self._is_running(member)]
         for member in started:
             self._spawn(member)
+        if self.supervised:
+            self._wait_listed(started)
         return started
+
+    def _wait_listed(self, members: Iterable[int]) -> None:
+        """Each supervisor has a worker, and cluster.json names it; or it has ended, which `wait_ready` finds."""
+        left, deadline = set(members), time.monotonic() + READY_TIMEOUT_S
+        while left and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            left = {one for one in left if self._reap(one) is None}
+            left = {one for one in left if self._supervisor(one)[0] != self._children[one].pid}
+        self.reload()
 
     def _spawn(self, member: int) -> None:
         replica = self._replica(member)
         self._reap(member)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGCAST_")}
+        if self.supervised:
+            environment[registry.VARIABLE] = f"{self.role.name} {member} {self.folder}"
         with self.log_path(member).open("ab") as log:
             child = subprocess.Popen(
                 self.command(replica),
@@ -207,13 +220,15 @@ class LocalCluster:
                 start_new_session=True,
             )
         self._children[member] = child
-        with self._edited():
-            self.replicas[member] = replace(replica, pid=child.pid, started=start_time(child.pid) or "")
+        if not self.supervised:
+            with self._edited():
+                self.replicas[member] = replace(replica, pid=child.pid, started=start_time(child.pid) or "")
 
     def command(self, replica: LocalReplica) -> list[str]:
         """What is run for a replica; it must become the replica under the same pid."""
         # -P: the folder we are in may have a package `cli` of its own.
-        return [sys.executable, "-P", "-m", "cli", "serve", self.role.name, "--config", replica.config]
+        option = "--supervise" if self.supervised else "--no-supervise"
+        return [sys.executable, "-P", "-m", "cli", "serve", self.role.name, "--config", replica.config, option]
 
     def log_path(self, member: int) -> Path:
         """Where a replica's process writes its log."""
@@ -232,9 +247,22 @@ class LocalCluster:
         return None if child is None else child.poll()
 
     def signal(self, member: int, number: signal.Signals) -> bool:
-        """Signal one replica's process; False if it does not run."""
+        """Signal one replica's process, or its supervisor while that waits; False if neither runs."""
         replica = self._replica(member)
-        return send_signal(replica.pid, replica.started, number)
+        if not is_running(replica.pid, replica.started):
+            self.reload()  # it may have crashed since, and have another pid
+            replica = self._replica(member)
+        if send_signal(replica.pid, replica.started, number):
+            return True
+        return send_signal(*self._supervisor(member), number)
+
+    def _is_running(self, member: int) -> bool:
+        """Does its process run, or the supervisor that is about to start it again?"""
+        return self._replica(member).running or is_running(*self._supervisor(member))
+
+    def _supervisor(self, member: int) -> tuple[int, str]:
+        """The parent of a replica, by pid and start time; (0, "") if it never had one."""
+        return registry.supervisor_of(_document(self.folder), self.role.name, member)
 
     def kill(self, member: int) -> None:
         """kill -9, and wait until the process is gone."""
@@ -269,7 +297,7 @@ class LocalCluster:
         while left:
             for member in list(left):
                 ours = member in self._children
-                if self._reap(member) is not None if ours else not self._replica(member).running:
+                if self._reap(member) is not None if ours else not self._is_running(member):
                     left.remove(member)
             if time.monotonic() > deadline:
                 break
@@ -367,16 +395,10 @@ class LocalCluster:
 
 def _document(folder: Path) -> dict[str, Any]:
     """cluster.json; empty if there is none. Raises LocalClusterError."""
-    path = folder / FILE_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        return registry.read(folder)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    if not isinstance(document, dict):
-        raise _unreadable(path, "no object")
-    return document
+        raise _unreadable(folder / FILE_NAME, error) from None
 
 
 def _entries(folder: Path, role: Role) -> list[LocalReplica]:

@@ -42,7 +42,8 @@ INTERFACES = (SELLERS, BUYERS)
 class LocalReplica:
     """One entry of `replicas` in cluster.json. Endpoints as ZeroMQ addresses, `http` as a URL; pid 0: never started.
 
-    `peer`, `feed`: "" where the role has none.
+    `pid` is the replica itself, so that signals, limits and measurements reach it; its supervisor's next worker writes
+    its own here. `peer`, `feed`: "" where the role has none.
     """
 
     role: str

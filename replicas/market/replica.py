@@ -9,6 +9,7 @@ import zmq
 from broker.grants import BUYERS, SELLERS
 from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
+from replicas import supervisor
 from replicas.health import HealthServer
 from replicas.hosting import ReplicaProcess, host
 from replicas.market.config import MarketConfig, endpoints
@@ -127,6 +128,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             "busy": self.gateway.busy,
             "orders": dict(self.functions.purchases.counters),
             "hashes": {"made": self.hasher.made, "seconds": self.hasher.seconds},
+            **supervisor.report(),
         }
 
     # -------------------------------------------------------------- the end

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from replicas import supervisor
 from replicas.products.admin import ProductAdmin
 from replicas.products.config import MemberAddress
 from replicas.products.front import Standing
@@ -152,6 +153,7 @@ class ProductMember:
             "snapshot": self._snapshot(),
             "followers": {str(member): match for member, match in found.followers.items()},
             "disk_full": found.full,
+            **supervisor.report(),
         }
 
     def _snapshot(self) -> Plain:
