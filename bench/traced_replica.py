@@ -79,7 +79,8 @@ def main(config: str, trace: str) -> int:
     for way in ("submit", "journal"):
         _before(Disk, way, lambda *_: mark(WRITES))
     _before(Disk, "_tell", lambda _: mark(WRITTEN))
-    code = bus.run(load(Path(config), {}).config)
+    loaded = load(Path(config), {})
+    code = bus.run(loaded, lambda: loaded.config)
     Path(trace).write_text("".join(f"{at} {name}\n" for at, name in _marks), encoding="ascii")
     return code
 

@@ -95,6 +95,26 @@ def remarks(replicas: Iterable[Mapping[str, Any]]) -> None:
             times = "once" if one["restarts"] == 1 else f"{one['restarts']} times"
             why = f"last after {one['last_restart']} at {last:%Y-%m-%d %H:%M:%S}"
             error(f"replica {one['replica']}: its supervisor has restarted it {times}, {why}; see its log")
+        if one.get("log_held_by"):
+            members = ", ".join(map(str, one["log_held_by"]))
+            error(
+                f"replica {one['replica']}: its log is {one['log_held_bytes'] / 1e6:.1f} MB beyond retention_bytes, "
+                f"which member {members} still lacks: it gets a snapshot instead once the hard bound is reached (C2)"
+            )
+
+
+def disk_table(replicas: Sequence[Mapping[str, Any]]) -> Table:
+    """The log, its bound, the database file and what of it holds nothing, in MB, of each replica."""
+    rows = []
+    for one in replicas:
+        if "file_bytes" not in one:
+            rows.append([one["replica"], *("-",) * 6])
+            continue
+        names = ("log_bytes", "log_bytes_max", "file_bytes", "file_free_bytes", "snapshot_files_bytes")
+        held = " ".join(map(str, one["log_held_by"])) or "-"
+        rows.append([one["replica"], *(f"{one[name] / 1e6:.1f}" for name in names), held])
+    columns = ("replica", "log MB", "at most", "file MB", "unused MB", "snapshots MB", "held back by")
+    return table(columns, rows)
 
 
 def status_table(replicas: Sequence[Mapping[str, Any]]) -> Table:

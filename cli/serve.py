@@ -61,10 +61,11 @@ def bus(
     members and itself: it waits for `ringcast members add`. Who is a member stands in the log from then on.
     """
     del supervise
-    loaded = load(config, {"id": member, "data": data, "log_level": log_level})
+    flags = {"id": member, "data": data, "log_level": log_level}
+    loaded = load(config, flags)
     from replicas.bus.replica import run
 
-    raise typer.Exit(run(loaded.config))
+    raise typer.Exit(run(loaded, lambda: load(config, flags).config))
 
 
 @serve_app.command("products")

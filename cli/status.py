@@ -25,27 +25,30 @@ def register(app: typer.Typer) -> None:
 @reported
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep it up to date until Ctrl-C.")] = False,
+    disk: Annotated[bool, typer.Option("--disk", help="Also the size of log, file and snapshots.")] = False,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 5.0,
     json: JsonOption = False,
 ) -> None:
     """View, ring, token, slots, commit and lag of each replica."""
     where = cluster_of(cluster)
-    run(_watch(where, timeout, json) if watch else _status(where, timeout, json))
+    run(_watch(where, timeout, json) if watch else _status(where, timeout, json, disk))
 
 
-async def _status(where: str, timeout_s: float, json: bool) -> None:
+async def _status(where: str, timeout_s: float, json: bool, disk: bool) -> None:
     async with Overview(where, timeout_s) as overview:
         replicas = await overview.look()
-    _show(replicas, json)
+    _show(replicas, json, disk)
 
 
-def _show(replicas: list[dict[str, Any]], json: bool) -> None:
+def _show(replicas: list[dict[str, Any]], json: bool, disk: bool) -> None:
     if json:
         render.as_json({"cluster": _cluster(replicas), "replicas": replicas})
         return
     console = render.console()
     console.print(render.status_table(replicas))
+    if disk:
+        console.print("", render.disk_table(replicas))
     names = {str(one["durability"]) for one in replicas if "durability" in one}
     console.print(f"\ncluster {_cluster(replicas)}  durability {', '.join(sorted(names))}")
     if any(one.get("possible_loss") for one in replicas):

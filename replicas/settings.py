@@ -149,10 +149,11 @@ class _Environment(EnvSettingsSource):
 
 
 class Loaded(NamedTuple, Generic[Config]):
-    """A configuration and, for each key that is not the default, where its value came from."""
+    """A configuration, for each key that is not the default where its value came from, and the file if there is one."""
 
     config: Config
     sources: Mapping[str, str]
+    path: Path | None = None
 
 
 def load(kind: type[Config], path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Loaded[Config]:
@@ -172,7 +173,7 @@ def load(kind: type[Config], path: Path | None = None, flags: Mapping[str, Any] 
             values[key] = {**values[key], **value} if merge else value
             sources[key] = f"environment {PREFIX}{key.upper()}" if source == "environment" else source
     try:
-        return Loaded(kind(**values), sources)
+        return Loaded(kind(**values), sources, path)
     except ValidationError as error:
         raise ConfigError(_sentence(kind, error, sources)) from None
 

@@ -159,6 +159,13 @@ class SnapshotFile(NamedTuple):
     size_bytes: int
 
 
+class FileSize(NamedTuple):
+    """A database file: its bytes, and those of pages in it that hold nothing. It never shrinks (`ringcast compact`)."""
+
+    size_bytes: int
+    free_bytes: int
+
+
 class Staging(NamedTuple):
     """The snapshot being received, and the chunks of it that are durable: a restart resumes there (C1)."""
 
@@ -238,10 +245,13 @@ class LogStore(Protocol):
         """What was received so far of a snapshot."""
 
     def log_bytes(self) -> int:
-        """Bytes that the records take on disk (retention goes by it, C2)."""
+        """Bytes that the log takes on disk: what a trim of all of it would free (retention goes by it, C2)."""
+
+    def file_size(self) -> FileSize:
+        """The database file."""
 
     def record_bytes(self, first: int, slots_max: int) -> list[int]:
-        """Bytes on disk of each record from `first` on, at most `slots_max`; what the journal alone has is left out."""
+        """Bytes on disk of each slot from `first` on, at most `slots_max`; what the journal alone has is left out."""
 
     def mark_clean_stop(self) -> None:
         """Say durably that this stop was orderly (D2). Nothing is committed after it."""

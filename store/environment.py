@@ -22,7 +22,7 @@ from typing import Final, TypeAlias, TypeVar
 import lmdb
 from lmdb import verify as lmdb_verify
 
-from store.contract import TABLES
+from store.contract import TABLES, FileSize
 from store.engine import open_engine
 from store.errors import DiskFailed, DiskFull, StoreClosed, StoreDamaged, StoreError
 from store.folder import DATA_NAME, check_identity
@@ -274,6 +274,16 @@ class Environment:
         if _code(error) < 0 or _code(error) == errno.EINVAL:  # it read what cannot be
             return StoreDamaged(self.folder, str(error))
         return self._failed(error, 0)
+
+    def file_size(self) -> FileSize:
+        """The data file, and how much of it is pages without content; the list of those counts as such."""
+        with self.read() as transaction:
+            stats = [transaction.stat(database) for database in self.databases.values()]
+            last = self._lmdb.info()["last_pgno"]
+        stats.append(self._lmdb.stat())
+        used = 2 + sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        size = (self.folder / DATA_NAME).stat().st_size
+        return FileSize(size, max(0, last + 1 - used) * self.page_bytes)
 
     @property
     def page_bytes(self) -> int:

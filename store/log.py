@@ -10,11 +10,13 @@ from typing import Final
 
 from store.contract import (
     APPLIED_KEY,
+    INDEX_TABLES,
     STATE_TABLES,
     TABLES,
     Append,
     DamagedRun,
     DeleteRange,
+    FileSize,
     Operation,
     PutRow,
     Recovered,
@@ -301,7 +303,11 @@ class LmdbStore:
             return check_records(view, first, end).damaged
 
     def log_bytes(self) -> int:
-        return self._environment.used_bytes(LOG)
+        environment = self._environment
+        return sum(map(environment.used_bytes, (LOG, CHAINS, *INDEX_TABLES)))
+
+    def file_size(self) -> FileSize:
+        return self._environment.file_size()
 
     def record_bytes(self, first: int, slots_max: int) -> list[int]:
         environment = self._environment
@@ -310,7 +316,10 @@ class LmdbStore:
             if not cursor.set_range(slot_key(first)):
                 return []
             values = islice(cursor.iternext(keys=False), slots_max)
-            return [value_bytes(len(value), environment.page_bytes) for value in values]
+            found = [value_bytes(len(value), environment.page_bytes) for value in values]
+        first, end = self.bounds()
+        index = (self.log_bytes() - environment.used_bytes(LOG)) // max(1, end - first)
+        return [size + index for size in found]
 
     # -------------------------------------------------------------- the tables
 

@@ -20,6 +20,7 @@ from store.contract import (
     TABLES,
     Append,
     DamagedRun,
+    FileSize,
     Operation,
     Recovered,
     Repair,
@@ -306,6 +307,9 @@ class MemoryStore:
 
     def log_bytes(self) -> int:
         return sum(HEADER_BYTES + len(record.body) for record in self._content.records.values())
+
+    def file_size(self) -> FileSize:
+        return FileSize(self.log_bytes(), 0)
 
     def record_bytes(self, first: int, slots_max: int) -> list[int]:
         low, end = self.bounds()

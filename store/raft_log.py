@@ -19,7 +19,7 @@ from struct import Struct
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from store.contract import SnapshotFile
+from store.contract import FileSize, SnapshotFile
 from store.environment import MAP_BYTES_START, Environment, WriteTransaction, disk_error, open_folder
 from store.errors import ChunkDamaged, DiskFull, RecordDamaged, SnapshotGone, StoreClosed, StoreDamaged, StoreError
 from store.folder import FolderLock, write_identity
@@ -217,6 +217,10 @@ class RaftStore:
     def log_bytes(self) -> int:
         """Bytes that the entries take on disk."""
         return self._environment.used_bytes(LOG)
+
+    def file_size(self) -> FileSize:
+        """The database file."""
+        return self._environment.file_size()
 
     # -------------------------------------------------------------- snapshots
 

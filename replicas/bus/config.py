@@ -70,6 +70,9 @@ def _peers(value: Any) -> Any:
 
 Peers = Annotated[dict[int, PeerAddress], BeforeValidator(_peers)]
 
+#: They may change in the file of a running replica (replicas/watching.py); every other key needs a restart.
+RETENTION_KEYS = frozenset({"retention_bytes", "retention_age", "snapshot_slots", "snapshot_bytes"})
+
 
 class BusConfig(StoredConfig):
     """One replica's configuration; made by `load`, never changed."""

@@ -1,6 +1,7 @@
 """What a bus replica says of its health: /readyz and its metrics (docs/operations.md lists them all)."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -47,8 +48,9 @@ def checks(shell: Shell) -> Checks:
 class ShellMetrics(Collector):
     """Read from the shell when asked for; nothing is counted twice."""
 
-    def __init__(self, shell: Shell, security: Security | None) -> None:
+    def __init__(self, shell: Shell, security: Security | None, settings: Mapping[str, float]) -> None:
         self._shell = shell
+        self._settings = settings
         self._security = security
         self._labels = {"ring": str(shell.config.ring), "member": str(shell.config.id)}
 
@@ -56,6 +58,7 @@ class ShellMetrics(Collector):
         """Every metric, labelled with ring and member."""
         shell, labels = self._shell, self._labels
         yield from self._standing()
+        yield from self._space()
         yield from self._queues()
         yield from self._counts()
         for name, text, histogram in (
@@ -96,12 +99,24 @@ class ShellMetrics(Collector):
                     max([applied, *ahead]) - applied,
                 ),
                 "log_first_slot": ("first slot that is kept", shell.store.bounds()[0]),
-                "log_bytes": ("bytes of the log on disk", shell.store.log_bytes()),
                 "next_offset": ("messages delivered here, ever", shell.machine.topics.next_offset),
                 "disk_full": ("1 while there is no space (D5)", int(status.disk_full)),
                 "possible_loss": ("1 after `recover --accept-loss`", int(status.possible_loss)),
             },
         )
+
+    def _space(self) -> Iterator[Metric]:
+        space: Mapping[str, Any] = self._shell.space()
+        texts = {
+            "log_bytes": "bytes of the log on disk, index included",
+            "log_bytes_max": "the log is never larger, by the settings",
+            "log_held_bytes": "bytes beyond `retention_bytes` that a member which lags holds back (C2)",
+            "retention_bytes": "as configured",
+            "file_bytes": "the database file, which never shrinks",
+            "file_free_bytes": "of them, pages that hold nothing (`ringcast compact`)",
+            "snapshot_files_bytes": "the snapshots that are kept",
+        }
+        yield from gauges(self._labels, {name: (text, space[name]) for name, text in texts.items()})
 
     def _queues(self) -> Iterator[Metric]:
         shell, gateway = self._shell, self._shell.gateway
@@ -129,7 +144,7 @@ class ShellMetrics(Collector):
     def _counts(self) -> Iterator[Metric]:
         shell, labels = self._shell, self._labels
         parts = (("transport", shell.transport), ("gateway", shell.gateway), ("feed", shell.feed))
-        groups: dict[str, Mapping[str, float]] = {"shell": shell.counters}
+        groups: dict[str, Mapping[str, float]] = {"shell": shell.counters, "settings": self._settings}
         groups |= {name: part.counters for name, part in parts if part is not None}
         if self._security is not None:
             groups["security"] = self._security.all_counters()

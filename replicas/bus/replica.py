@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -12,7 +15,7 @@ from broker.intake import IntakeLimits
 from broker.peers import PeerTransport
 from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
-from replicas.bus.config import BusConfig
+from replicas.bus.config import RETENTION_KEYS, BusConfig
 from replicas.bus.directory import Addresses
 from replicas.bus.health import ShellMetrics, checks, readiness
 from replicas.bus.links import Links
@@ -24,6 +27,8 @@ from replicas.bus.standing import staying
 from replicas.bus.topics import TopicBounds
 from replicas.health import HealthServer
 from replicas.hosting import CLOSE_TIMEOUT_S, HALTED, REMOVED, ReplicaProcess, advertised, host
+from replicas.settings import Loaded
+from replicas.watching import SettingsWatch
 from sequencer.errors import InvariantError
 from sequencer.quorum import majority
 from store.errors import StoreError
@@ -35,8 +40,14 @@ ALONE_S = 0.5
 class BusReplica(ReplicaProcess[BusConfig]):
     """Everything that a bus process holds."""
 
-    def __init__(self, config: BusConfig) -> None:
+    def __init__(
+        self, config: BusConfig, file: Path | None = None, read: Callable[[], BusConfig] | None = None
+    ) -> None:
+        """`file` and `read`: the file of settings, and how to read the configuration again when it changed."""
         super().__init__(config, ring_id=config.ring)
+        self._file = file
+        self._read = read
+        self.settings_counters: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Open the folder, bind every address, make the first step. Raises StoreError, AddressRefused."""
@@ -52,12 +63,14 @@ class BusReplica(ReplicaProcess[BusConfig]):
         shell.on_introduced = self.links.introduced
         self.health = HealthServer(
             lambda: readiness(shell),
-            lambda: ShellMetrics(shell, self.security),
+            lambda: ShellMetrics(shell, self.security, self.settings_counters),
             role="bus",
             checks=lambda: checks(shell),
         )
         self.http = await self.start_health(self.health, config.bind_http)
         self.retention = retention_of(shell)
+        shell.space = self.retention.space
+        self._watch_settings()
         self._know_members()
         self.background(self.links.run())
         self.background(self.retention.run())
@@ -121,6 +134,14 @@ class BusReplica(ReplicaProcess[BusConfig]):
             on_peer_found=self.links.found,
             security=self.security,
         )
+
+    def _watch_settings(self) -> None:
+        """What bounds the log may change while the replica runs."""
+        if self._file is None or self._read is None:
+            return
+        watch = SettingsWatch(self.config, self._file, RETENTION_KEYS, read=self._read, use=self.retention.use)
+        self.settings_counters = watch.counters
+        self.background(watch.run())
 
     def _know_members(self) -> None:
         """V12: who is a member stands in the log; the file is for the first day, and for addresses."""
@@ -214,6 +235,6 @@ class BusReplica(ReplicaProcess[BusConfig]):
             self.log.info("replica_stopped", clean=clean)
 
 
-def run(config: BusConfig) -> int:
+def run(loaded: Loaded[BusConfig], read: Callable[[], BusConfig]) -> int:
     """Run one replica in this process until it is told to stop; returns the exit code."""
-    return host(BusReplica, config)
+    return host(lambda config: BusReplica(config, loaded.path, read), loaded.config)

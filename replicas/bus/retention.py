@@ -8,7 +8,7 @@ that lags. docs/operations.md, "Disk space", says what follows for the size of t
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -16,8 +16,9 @@ import structlog
 from replicas.bus.config import BusConfig
 from replicas.bus.rows import key_number, time_key
 from replicas.bus.shell import Shell
-from replicas.bus.space import log_bytes_hard
+from replicas.bus.space import log_bytes_hard, log_bytes_max
 from replicas.clocks import now_us
+from ringcast.strict import Plain
 from sequencer import output as o
 from store.contract import LogStore, SnapshotFile
 from store.errors import DiskFull, StoreClosed, StoreError
@@ -107,6 +108,27 @@ class Retention:
         if self._due(store, newest, owed):
             newest = await self.make_snapshot()
         self._trim(store, newest, owed)
+
+    def use(self, config: BusConfig) -> None:
+        """The settings changed."""
+        self.config = config
+
+    def space(self) -> Mapping[str, Plain]:
+        """The disk's part of the query `status` (docs/wire.md, "Queries")."""
+        store = self._store()
+        size, file = store.log_bytes(), store.file_size()
+        return {
+            "log_first": store.bounds()[0],
+            "log_bytes": size,
+            "log_bytes_max": log_bytes_max(self.config),
+            "log_held_by": self.held_by,
+            "log_held_bytes": max(0, size - self.config.retention_bytes) if self.held_by else 0,
+            "retention_bytes": self.config.retention_bytes,
+            "retention_age": self.config.retention_age,
+            "file_bytes": file.size_bytes,
+            "file_free_bytes": file.free_bytes,
+            "snapshot_files_bytes": sum(made.size_bytes for made in store.snapshots()),
+        }
 
     # ------------------------------------------------------------------ what is owed
 

@@ -84,6 +84,7 @@ class Shell:
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
         self.on_introduced: Callable[[Introduced], None] = lambda _: None
         self.agreement = Agreement(config.id, self)
+        self.space: Callable[[], Mapping[str, Plain]] = dict  # the disk's part of the status
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
@@ -377,8 +378,7 @@ class Shell:
     def _status(self) -> Mapping[str, Plain]:
         return {
             **status_of(self.core, self.config, leaving=self.leaving),
-            "log_first": self.store.bounds()[0],
-            "log_bytes": self.store.log_bytes(),
+            **self.space(),
             "connected": self.transport.connected if self.transport else (),
             "clients_connected": self.gateway.connections if self.gateway else 0,
         }

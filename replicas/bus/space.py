@@ -1,6 +1,13 @@
 """How much of a disk one replica takes: the bounds that follow from its settings (docs/operations.md, "Disk space")."""
 
+from typing import Final
+
 from replicas.bus.config import BusConfig
+
+#: What is reckoned with unless told otherwise: topics, cursors, clients and customers, as rows and in each snapshot.
+STATE_BYTES: Final = 256 << 20
+#: The journal, and what names the folder.
+JOURNAL_BYTES: Final = 16 << 20
 
 
 def log_bytes_never_trimmed(config: BusConfig) -> int:
@@ -18,3 +25,9 @@ def log_bytes_hard(config: BusConfig) -> int:
 def log_bytes_max(config: BusConfig) -> int:
     """The log is never larger."""
     return max(config.retention_bytes, log_bytes_never_trimmed(config)) + config.snapshot_bytes
+
+
+def volume_bytes(config: BusConfig, state_bytes: int = STATE_BYTES) -> int:
+    """What a replica's volume has to hold, with so large a state: the database file, three snapshots, the journal."""
+    log = log_bytes_max(config)
+    return log + log // 4 + 4 * state_bytes + JOURNAL_BYTES

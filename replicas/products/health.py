@@ -62,6 +62,7 @@ class ProductMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Every metric, labelled with the member."""
         found, labels = self._member.node.status(), {"member": str(self._member.node.member)}
+        file = self._member.store.file_size()
         yield from gauges(
             labels,
             {
@@ -79,6 +80,11 @@ class ProductMetrics(Collector):
                 ),
                 "products_log_entries": ("entries kept in the log", found.last - found.base),
                 "products_log_bytes": ("bytes of the log on disk", self._member.store.log_bytes()),
+                "products_file_bytes": ("the database file, which never shrinks", file.size_bytes),
+                "products_file_free_bytes": (
+                    "of them, pages that hold nothing (`ringcast compact`)",
+                    file.free_bytes,
+                ),
                 "products_clients": ("connected clients", self._gateway.connections),
                 "products_unanswered_bytes": ("bytes of requests without an answer", self._gateway.bytes),
                 "products_disk_full": ("1 while there is no space (D5)", int(found.full)),

@@ -135,7 +135,7 @@ class ProductMember:
     # -------------------------------------------------------------- what there is to know
 
     def status(self) -> dict[str, Plain]:
-        found = self.node.status()
+        found, file = self.node.status(), self.store.file_size()
         return {
             "state": self.state,
             "role": found.role,
@@ -150,6 +150,8 @@ class ProductMember:
             "lag": max(0, found.commit - found.visible),
             "log_first": found.base + 1,
             "log_bytes": self.store.log_bytes(),
+            "file_bytes": file.size_bytes,
+            "file_free_bytes": file.free_bytes,
             "snapshot": self._snapshot(),
             "followers": {str(member): match for member, match in found.followers.items()},
             "disk_full": found.full,

@@ -62,6 +62,11 @@ def test_topics_status_health_verify(on: Ringcast) -> None:
     (replica,) = document(on("status", "--json"))["replicas"]
     assert (replica["state"], replica["ring"], replica["in_quorum"]) == ("serving", [1], True)
     assert "serving" in on("status").stdout
+    assert replica["log_bytes"] <= replica["log_bytes_max"]
+    assert replica["file_bytes"] >= replica["log_bytes"]
+    shown = on("status", "--disk").stdout
+    assert "unused MB" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     assert document(on("health", "--json"))["health"] == "healthy"
     assert document(on("verify", "--json"))["identical"] is True
     assert "hold the same order" in on("verify").stdout

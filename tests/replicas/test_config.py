@@ -65,7 +65,7 @@ def test_defaults_then_file_then_environment_then_flags(tmp_path: Path, monkeypa
     path = _file(tmp_path, 'log_level = "error"\nbind_http = "h:1"\ncluster_name = "file"\n' + BASE)
     monkeypatch.setenv("RINGCAST_BIND_HTTP", "h:2")
     monkeypatch.setenv("RINGCAST_CLUSTER_NAME", "environment")
-    config, sources = load(path, {"cluster_name": "flag", "data": None})
+    config, sources, _ = load(path, {"cluster_name": "flag", "data": None})
     assert (config.log_level, config.bind_http, config.cluster_name) == ("error", "h:2", "flag")
     assert config.bind_feed == "127.0.0.1:7104"
     assert sources["log_level"] == f"file {path}"
