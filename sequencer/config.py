@@ -12,6 +12,7 @@ from sequencer.errors import ConfigError
 from sequencer.quorum import majority
 
 MEMBERS_MAX = 7
+CLOCK_BOUND_MS_MAX = 3_600_000
 MS = 1_000  # the core counts time in integer microseconds
 
 
@@ -42,6 +43,10 @@ class GroupConfig:
     back_off_max_ms: int = 30_000
     back_off_reset_ms: int = 60_000
     retention_grace_ms: int = 3_600_000
+    clock_bound_ms: int = 5_000
+    clock_interval_ms: int = 250
+    clock_window_ms: int = 2_000
+    clock_wait_ms: int = 1_000
     uncommitted_slots_max: int = 256
     uncommitted_bytes_max: int = 64 << 20
     slot_fill_bytes: int = 512 << 10
@@ -65,12 +70,20 @@ class GroupConfig:
             raise ConfigError(f"members: {self.members}: ids must be distinct, ascending, from 1 to 63")
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name not in {"members", "durability"} and (not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name} = {value!r}: must be a whole number of at least 1")
+            least = 0 if name == "clock_wait_ms" else 1
+            if name not in {"members", "durability"} and (not isinstance(value, int) or value < least):
+                raise ConfigError(f"{name} = {value!r}: must be a whole number of at least {least}")
+        if self.clock_bound_ms > CLOCK_BOUND_MS_MAX:
+            raise ConfigError(
+                f"clock_bound_ms = {self.clock_bound_ms}: must be at most {CLOCK_BOUND_MS_MAX} (one hour; "
+                "a clock that is further off is to be mended)"
+            )
         relations = (
             ("suspect_timeout_ms", 3 * self.heartbeat_interval_ms, "three heartbeats, or one lost frame suspects"),
             ("token_timeout_ms", 2 * self.resend_interval_ms, "two resends of the token"),
             ("view_timeout_ms", 2 * self.promise_wait_ms, "a view change needs two round trips"),
+            ("clock_bound_ms", self.suspect_timeout_ms, "a frame that is late makes its sender's clock look late"),
+            ("clock_window_ms", 4 * self.clock_interval_ms, "of four frames one is not late"),
             ("own_bytes_max", self.request_bytes_max, "one request must fit"),
             ("uncommitted_bytes_max", self.slot_bytes_max + self.request_bytes_max, "one slot must fit"),
         )

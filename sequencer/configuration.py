@@ -21,6 +21,6 @@ def after(at: Configuration, record: SlotRecord) -> Configuration:
     """The configuration behind a slot: at most one change of a slot takes effect, since it moves `slot` on."""
     for request in record.requests:
         change = request.change
-        if change is not None and takes_effect(change, at):
+        if isinstance(change, MembersChange) and takes_effect(change, at):
             return Configuration(change.new, record.slot, change.info)
     return at

@@ -1,7 +1,7 @@
 """The protocol core: `step` takes events, returns one batch. No I/O, no clock, no randomness of its own.
 
-Layers, each a file, each knowing only those below it: `state` (what a member knows), `ordering` (A rules),
-`retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
+Layers, each a file, each knowing only those below it: `state` (what a member knows), `ring_time` (D7), `ordering`
+(A rules), `retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
 `membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
 The safety decisions themselves stand in `rules`. Sources: docs/protocol.md names the papers.
 """
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from sequencer import messages as m
 from sequencer import output as o
+from sequencer.clocks import ClockStatus
 from sequencer.config import GroupConfig
 from sequencer.errors import require
 from sequencer.quorum import majority, quorum_end
 from sequencer.reads import Reads
+from sequencer.ring_time import NOT_SERVING
 from sequencer.rules import Rules
-from sequencer.types import NO_VIEW, Identity, Recovered, View
+from sequencer.types import NO_VIEW, ClockReset, Identity, Recovered, View
 
 if TYPE_CHECKING:
     from random import Random
@@ -27,8 +29,17 @@ FOREVER_US = 1 << 62
 REVIEW_INTERVAL_US = 5_000
 ANY_CLUSTER = (m.Join, m.Prepare, m.Promise, m.Refused)  # frames with cluster id 0: blank members only (V0)
 ORDERING_EVENTS = (o.Received, o.Submitted, o.Persisted)  # say themselves when there is something to review
-ORDERING_MESSAGES = (m.Broadcast, m.Token)  # the others change more than the log
-MEMBERS_ONLY = (m.Broadcast, m.Token, m.Nack, m.Retransmit, m.Read, m.ReadOk, m.Leave)  # not from outsiders (V12)
+ORDERING_MESSAGES = (m.Broadcast, m.Token, m.Clock)  # the others change more than the log
+MEMBERS_ONLY = (
+    m.Broadcast,
+    m.Clock,
+    m.Token,
+    m.Nack,
+    m.Retransmit,
+    m.Read,
+    m.ReadOk,
+    m.Leave,
+)  # not from outsiders (V12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class CoreStatus:
     disk_full: bool
     in_quorum: bool
     possible_loss: bool
+    clocks: ClockStatus
 
 
 class Core(Reads):
@@ -78,6 +90,7 @@ class Core(Reads):
         require(self.me in config.members, "a member is one of the configured members", self.me, config.members)
         for record in recovered.tail:
             self.window.append(record)
+        self.init_ring_time()
         self.reset_ordering()
         self.init_view_change()
         self.init_membership(lost_memory=recovered.lost_memory, new_disk=recovered.stable is None)
@@ -86,6 +99,7 @@ class Core(Reads):
             self.commit = min(self.commit, self.window.end)
         self._on_message: dict[type, Callable[[int, Any], None]] = {
             m.Broadcast: self.on_broadcast,
+            m.Clock: self.on_clock,
             m.Token: self.on_token,
             m.Nack: self.on_nack,
             m.Retransmit: self.on_retransmit,
@@ -113,6 +127,7 @@ class Core(Reads):
             o.TrimAsked: self.on_trim_asked,
             o.SnapshotOpened: self.on_snapshot_opened,
             o.ChangeMembersAsked: self.on_change_asked,
+            o.ClockResetAsked: lambda _: self.on_clock_reset_asked(),
             o.LeaveAsked: lambda _: self.on_leave_asked(),
             o.RecoverAsked: lambda _: self.on_recover_asked(),
             o.DiskFilled: lambda _: self.fill_disk(full=True),
@@ -131,7 +146,7 @@ class Core(Reads):
     def step(self, now_us: int, wall_us: int, events: Iterable[o.Event]) -> o.Output:
         """Take everything that happened, then the timers that are due (V1), and return one batch.
 
-        `now_us`: monotonic microseconds, never going back. `wall_us`: wall clock, for users only.
+        `now_us`: monotonic microseconds, never going back. `wall_us`: wall clock, for the ring's time (D7).
         """
         self.now_us = max(self.now_us, now_us)
         self.wall_us = wall_us
@@ -141,6 +156,7 @@ class Core(Reads):
             if kind not in ORDERING_EVENTS:
                 self.review_due = True
         self.run_timers()
+        self.judge_clocks()
         if self.started and not self.disk_full:
             self.advance_commit()
             self.use_token()
@@ -196,6 +212,7 @@ class Core(Reads):
             peer.status = None  # of another run; one that lost its disk is heard as a blank one before it says more
             if event.cluster:
                 peer.incarnation, peer.join = event.incarnation, None
+                self.clocks.forget(event.sender)
                 self.learn_incarnation(event.sender, event.incarnation)
         if not self.is_heard(event.sender):
             self.review_due = True
@@ -257,6 +274,16 @@ class Core(Reads):
         elif not self.in_ring:
             self.set_timer("join", 1)
 
+    def on_clock_reset_asked(self) -> None:
+        """D7: order a reset of the ring's time, or say why not."""
+        why = self.refuses_reset() if self.in_quorum() and not self.leaving else NOT_SERVING
+        if why:
+            self.tell("clock_reset_refused", why=why)
+            return
+        self.rule("D7")
+        self.tell("clock_reset_asked", seen_us=self.window.time_us)
+        self.submit((), ClockReset(self.window.time_us))
+
     # ------------------------------------------------------------------ looking in
 
     def status(self) -> CoreStatus:
@@ -285,6 +312,7 @@ class Core(Reads):
             disk_full=self.disk_full,
             in_quorum=self.in_quorum(),
             possible_loss=self.view is not None and self.view.accepted_loss != NO_VIEW,
+            clocks=self.clock_status(),
         )
 
     def check_invariants(self) -> None:

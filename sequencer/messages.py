@@ -53,6 +53,16 @@ class Broadcast(NamedTuple):
     sequences: tuple[Sequence, ...] = ()
 
 
+class Clock(NamedTuple):
+    """What the sender's wall clock and its monotonic clock show (D7); travels on PUB beside a heartbeat.
+
+    Members of an older version tell none.
+    """
+
+    wall_us: int
+    now_us: int
+
+
 class Token(NamedTuple):
     """The right to sequence slot `slot` of `view`; `sequences` are the newest entries (A7)."""
 
@@ -248,6 +258,7 @@ class Leave:
 
 Message = (
     Broadcast
+    | Clock
     | Token
     | Nack
     | Retransmit

@@ -8,8 +8,8 @@ from sequencer.configuration import takes_effect
 from sequencer.messages import Broadcast, Status, Token
 from sequencer.output import AppendRecord
 from sequencer.quorum import majority, quorum_end
-from sequencer.state import Member
-from sequencer.types import Entry, MembersChange, Request, Sequence, SlotRecord, View
+from sequencer.ring_time import RingTime
+from sequencer.types import Change, ClockReset, Entry, Request, Sequence, SlotRecord, View
 
 PIGGYBACK_SEQUENCES = 3
 
@@ -23,7 +23,7 @@ class _Passed:
     passed_us: int
 
 
-class Ordering(Member):
+class Ordering(RingTime):
     """The token, the slots and the commit point."""
 
     # All of these belong to the installed view and are reset at an install.
@@ -53,7 +53,7 @@ class Ordering(Member):
             return 0
         return max(0, self.config.own_bytes_max - self.own.size)
 
-    def submit(self, frames: tuple[bytes, ...], change: MembersChange | None = None) -> None:
+    def submit(self, frames: tuple[bytes, ...], change: Change | None = None) -> None:
         """A1: give the frames (self, incarnation, next lsn) and publish them; kept until delivered."""
         lsn = self.own.newest_lsn + 1
         request = Request(self.me, self.stable.incarnation, lsn, frames, digest(frames, change), change)
@@ -205,7 +205,7 @@ class Ordering(Member):
         self.window.append(record)
         self.persist(AppendRecord(record, previous))
         self.buffer.ordered(record)
-        self.progress_us = self.now_us
+        self.progress_us = self.grown_us = self.now_us
         if (configuration := self.window.changed_at(record.slot)) is not None:
             self.tell("change_stored", members=configuration.members, slot=record.slot)
         if self.config.durability == "memory":
@@ -291,7 +291,10 @@ class Ordering(Member):
         runs = self.buffer.eligible(
             self.window.senders, self.config.slot_requests_max, self.config.slot_bytes_max, self.change_waits
         )
-        if runs:
+        if self.leaves_slot(view, waiting=bool(runs)):
+            if self.hands_on():
+                self.pass_token(view)
+        elif runs:
             self.sequence(view, self.token, runs)
             self.pass_token(view)
 
@@ -300,8 +303,13 @@ class Ordering(Member):
         confirmed = self.confirmed | {self.me} if self.takes_part else self.confirmed
         return self.rules.may_change_members(view, self.next_members, confirmed)
 
-    def change_waits(self, change: MembersChange) -> bool:
-        """V12: the holder leaves a change out while it may not take effect; one that does nothing does no harm."""
+    def change_waits(self, change: Change) -> bool:
+        """V12: the holder leaves a change out while it may not take effect; one that does nothing does no harm.
+
+        D7: a reset waits until the clocks of a quorum are known.
+        """
+        if isinstance(change, ClockReset):
+            return self.quorum_time_us() is None
         view = self.installed
         return (
             view is not None and takes_effect(change, self.window.configuration) and not self.may_change_members(view)
@@ -313,7 +321,8 @@ class Ordering(Member):
             Entry(run[0].sender, run[0].incarnation, run[0].lsn, run[-1].lsn, tuple(r.digest for r in run))
             for run in runs
         )
-        time_us = max(self.window.time_us, self.wall_us)
+        resets = (request.change for run in runs for request in run if isinstance(request.change, ClockReset))
+        time_us = self.slot_time_us(next(resets, None))
         chain = extend(self.window.end_chain, view.number, token.slot, time_us, entries)
         sequence = Sequence(view.number, token.slot, time_us, entries, chain)
         requests = tuple(request for run in runs for request in run)

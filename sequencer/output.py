@@ -97,6 +97,11 @@ class SnapshotOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockResetAsked:
+    """An operator wants the ring's time to be what the clocks of a quorum say (D7)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeMembersAsked:
     """V12: an operator wants these members; one is added or removed. Answered by a fact of the same step."""
 
@@ -137,6 +142,7 @@ Event = (
     | TrimAsked
     | SnapshotOpened
     | ChangeMembersAsked
+    | ClockResetAsked
     | LeaveAsked
     | RecoverAsked
     | DiskFilled

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from sequencer.types import Entry, Incarnation, MembersChange, Ordered, Request, SlotRecord
+from sequencer.types import Change, Entry, Incarnation, MembersChange, Ordered, Request, SlotRecord
 
 
 class Gap(NamedTuple):
@@ -98,11 +98,11 @@ class RequestBuffer:
         return tuple(found)
 
     def eligible(
-        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Callable[[MembersChange], bool]
+        self, senders: Mapping[int, Ordered], requests_max: int, bytes_max: int, waits: Callable[[Change], bool]
     ) -> list[list[Request]]:
         """A2: runs of contiguous requests that may be ordered next, one run a sender, up to the caps (at least one).
 
-        A run ends before a change of members that `waits` (V12).
+        A run ends before a change that `waits` (V12, D7).
         """
         runs: list[list[Request]] = []
         count = total = 0
@@ -209,7 +209,7 @@ class OwnRequests:
 
     def asks_change(self) -> bool:
         """Is a change of members asked for and not delivered (V12)?"""
-        return any(request.change is not None for request in self._pending.values())
+        return any(isinstance(request.change, MembersChange) for request in self._pending.values())
 
     def unordered(self, last_lsn: int) -> Iterator[Request]:
         """Requests beyond the last ordered lsn, in order."""

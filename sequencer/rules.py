@@ -4,11 +4,12 @@ All branches that can lose data ask here, and nothing else is here: pure functio
 overrides one of them; the simulator must then find a violation.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from sequencer.clocks import reached_by
 from sequencer.messages import Join, Promise, Status
 from sequencer.quorum import majority
-from sequencer.types import Identity, Incarnation, Ordered, Sequence, StableState, View, ViewNumber
+from sequencer.types import ClockReset, Identity, Incarnation, Ordered, Sequence, StableState, View, ViewNumber
 
 
 class Rules:
@@ -61,6 +62,30 @@ class Rules:
         """
         installed = sum(member in confirmed for member in view.members)
         return log_members == view.members and installed >= majority(view.members)
+
+    # ------------------------------------------------------------------ the ring's time
+
+    def quorum_time(self, clocks: Iterable[int], quorum: int) -> int | None:
+        """D7: the latest time that the clocks of Q members have reached: one of them at least is right."""
+        return reached_by(clocks, quorum)
+
+    def slot_time(self, last_us: int, quorum_us: int | None, carried_us: int, latest_us: int) -> int:
+        """D7: what a quorum's clocks have reached, and never below the slot before.
+
+        While that is behind the log, or not known, the last slot's time is carried on by the monotonic clock, no
+        further than the latest clock: it can't run away, and does not stand still because one clock is slow.
+        """
+        if quorum_us is not None and quorum_us >= last_us:
+            return quorum_us
+        return max(last_us, min(carried_us, latest_us))
+
+    def clock_is_right(self, offset_us: int, bound_us: int) -> bool:
+        """D7: the clock is within the bound of what a quorum's clocks have reached."""
+        return abs(offset_us) <= bound_us
+
+    def resets_time(self, reset: ClockReset, last_us: int) -> bool:
+        """D7: only a reset whose operator saw a time that was not reset since takes effect."""
+        return last_us >= reset.seen_us
 
     # ------------------------------------------------------------------ view change
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sequencer.config import MS, GroupConfig
 from sequencer.errors import require
-from sequencer.messages import Broadcast, Join, Known, Message, Status, Vector
+from sequencer.messages import Broadcast, Clock, Join, Known, Message, Status, Vector
 from sequencer.output import Fact, Output, Persist, SaveStable, Send
 from sequencer.quorum import bits, majority
 from sequencer.requests import OwnRequests, RequestBuffer
@@ -129,6 +129,7 @@ class Member:
         self._outgoing_sequences: list[Sequence] = []
         self.status_due = False  # a Status must leave with this step
         self.ack_due = False  # who waits for this member's ACK must get it with this step
+        self.clock_told_us = NEVER
         self.known_unsaved = False  # `known` was raised since the stable state was last written
         self.review_due = True  # something changed that health depends on
         self.reviewed_us = NEVER
@@ -404,6 +405,9 @@ class Member:
                 self.own_status(accepted_hop), tuple(self._outgoing_requests), tuple(self._outgoing_sequences)
             )
             self.out.sends.append(Send(None, message, self.stable.cluster))
+            if self.now_us - self.clock_told_us >= self.config.clock_interval_ms * MS:
+                self.clock_told_us = self.now_us
+                self.out.sends.append(Send(None, Clock(self.wall_us, self.now_us), self.stable.cluster))
             self.set_timer("heartbeat", self.config.heartbeat_interval_ms)
         self._outgoing_requests.clear()
         self._outgoing_sequences.clear()

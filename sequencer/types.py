@@ -50,6 +50,18 @@ class MembersChange(NamedTuple):
     info: bytes
 
 
+class ClockReset(NamedTuple):
+    """D7: what an operator's request asks of the ring's time: to be what the clocks of a quorum say, though it go back.
+
+    `seen_us` is the slot time that the operator saw: a request that comes after another reset does nothing.
+    """
+
+    seen_us: int
+
+
+Change = MembersChange | ClockReset  # what a request may carry in place of frames
+
+
 class Configuration(NamedTuple):
     """The members at a place of the log, and the slot and info of the change that made them (V12).
 
@@ -112,7 +124,7 @@ class Entry(NamedTuple):
 class Request:
     """(sender, incarnation, lsn) and the opaque frames: batch headers first, then one packed batch for each.
 
-    One that asks for a change of members carries that and no frames (V12).
+    One that asks for a change of members, or of the ring's time, carries that and no frames (V12, D7).
     """
 
     sender: int
@@ -120,7 +132,7 @@ class Request:
     lsn: int
     frames: tuple[bytes, ...]
     digest: bytes
-    change: MembersChange | None = None
+    change: Change | None = None
 
     @property
     def size(self) -> int:
@@ -130,7 +142,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One SEQUENCE message: the content of a slot without the payloads (A3, A10)."""
+    """One SEQUENCE message: the content of a slot without the payloads (A3, A10); `time_us`: D7."""
 
     view: ViewNumber
     slot: int

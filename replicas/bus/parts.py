@@ -14,6 +14,8 @@ from sequencer.types import (
     CHAIN_BYTES,
     FOUNDED,
     BackOff,
+    Change,
+    ClockReset,
     Entry,
     Identity,
     Incarnation,
@@ -212,9 +214,9 @@ def pack_head(request: Request) -> Plain:
     return head if request.change is None else (*head, request.change)
 
 
-def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], MembersChange | None]:
+def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], Change | None]:
     """(sender, incarnation, lsn, sizes of its frames, change): what a request says of itself."""
-    change = None
+    change: Change | None = None
     if type(value) is tuple and len(value) == 6:
         change = _read_change(value[5])
         value = value[:5]
@@ -223,7 +225,7 @@ def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], Membe
     if not 1 <= sender <= MEMBER_ID_MAX or max(counter, lsn) > U63_MAX:
         bad("a request", (sender, counter, lsn), f"a member id in 1..{MEMBER_ID_MAX} and integers in 0..2^63-1")
     if type(sizes) is not tuple or not (change is None) <= len(sizes) <= FRAMES_MAX:
-        bad("a request's frames", sizes, f"1 to {FRAMES_MAX}, or a change of members (V12)")
+        bad("a request's frames", sizes, f"1 to {FRAMES_MAX}, or a change (V12, D7)")
     if sizes:
         numbers("the sizes of a request's frames", sizes, len(sizes))
     if lsn < 1:
@@ -231,7 +233,9 @@ def read_head(value: Any) -> tuple[int, Incarnation, int, tuple[int, ...], Membe
     return sender, Incarnation(counter, nonce), lsn, sizes, change
 
 
-def _read_change(value: Any) -> MembersChange:
+def _read_change(value: Any) -> Change:
+    if type(value) is tuple and len(value) == 1:
+        return ClockReset(number("the time that a reset saw", value[0]))
     old, new, since, info = array("a change of members", value, 4)
     if type(info) is not bytes or len(info) > CHANGE_INFO_MAX:
         bad("the info of a change", type(info).__name__, f"at most {CHANGE_INFO_MAX} bytes")

@@ -287,6 +287,15 @@ def _read_records(fields: tuple[Any, ...], frames: PayloadReader) -> m.Records:
     )
 
 
+def _read_clock(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Clock:
+    integers("CLOCK", fields, 2, 0)
+    return m.Clock(*fields)
+
+
+def _pack_clock(message: m.Clock, _payload: Payload) -> tuple[Plain, ...]:
+    return tuple(message)
+
+
 def _read_chain(value: Any) -> bytes:
     return binary("a chain", value)
 
@@ -370,6 +379,7 @@ _KINDS: dict[int, tuple[type[m.Message | Addresses], _Kind]] = {
     18: (m.Joined, _Kind(_plain_fields, _read_joined)),
     19: (m.Leave, _Kind(_plain_fields, _read_leave)),
     20: (Addresses, _Kind(_plain_fields, _read_addresses)),
+    21: (m.Clock, _Kind(_pack_clock, _read_clock)),  # older members drop and count it
 }
 _PACKERS: dict[type[m.Message | StoredMessage | Addresses], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
     **{kind: (number, how.pack) for number, (kind, how) in _KINDS.items()},

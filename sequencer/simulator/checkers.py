@@ -15,6 +15,7 @@ from sequencer.simulator.machine import Answer, StateMachine, unpack_headers
 from sequencer.types import (
     GENESIS_CHAIN,
     NO_VIEW,
+    ClockReset,
     Configuration,
     Incarnation,
     Sequence,
@@ -56,6 +57,8 @@ class OrderChecker:
         self.digests: list[int] = []  # of a right state machine after the slot
         self.reference = StateMachine(bounds)
         self.changes: list[Configuration] = []  # those that took effect (V12)
+        self.time_us = 0  # of the last slot
+        self.reset_at = -1  # the last slot that set the ring's time back (D7)
         self.senders: dict[int, tuple[Incarnation, int]] = {}
         self.offsets: dict[tuple[bytes, int], tuple[int, int]] = {}  # applied batches: first offset and count
 
@@ -84,6 +87,7 @@ class OrderChecker:
 
     def _fix(self, record: SlotRecord) -> None:
         slot = record.sequence.slot
+        self._timely(record)
         requests = iter(record.requests)
         for entry in record.sequence.entries:
             self._fifo(slot, entry.sender, entry.incarnation, entry.first_lsn, entry.last_lsn)
@@ -103,6 +107,14 @@ class OrderChecker:
             self.changes.append(self.reference.configuration)
         self.chains.append(record.sequence.chain)
         self.digests.append(self.reference.digest)
+
+    def _timely(self, record: SlotRecord) -> None:
+        slot, time_us = record.sequence.slot, record.sequence.time_us
+        if time_us < self.time_us:
+            if not any(isinstance(request.change, ClockReset) for request in record.requests):
+                raise Violation("slot times", f"slot {slot} is {self.time_us - time_us} us before the slot below it")
+            self.reset_at = slot
+        self.time_us = time_us
 
     def _fifo(self, slot: int, sender: int, incarnation: Incarnation, first: int, last: int) -> None:
         known, newest = self.senders.get(sender, (incarnation, 0))

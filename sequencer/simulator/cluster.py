@@ -16,6 +16,8 @@ from sequencer.rules import Rules
 from sequencer.simulator.bursts import Bursts
 from sequencer.simulator.checkers import ClaimChecker, Issued, OrderChecker, StorageChecker, Violation, check_end
 from sequencer.simulator.clients import Client
+from sequencer.simulator.clocks import LIMITS as CLOCK_LIMITS
+from sequencer.simulator.clocks import ClockFaults
 from sequencer.simulator.core_like import CoreFactory
 from sequencer.simulator.disk import Disk
 from sequencer.simulator.extras import Extra, extras
@@ -87,6 +89,7 @@ class Cluster:
         self.rules: set[str] = set()
         drawn = self._draw_size()
         size = options.members or drawn  # drawn in either case: a replay that names the size is the same run
+        self.tells_clocks = "clocks" in options.extra  # else CLOCK frames would change the draws of kept seeds
         self.config = self._draw_config(size)
         self.bounds = options.bounds or ClientBounds(self.random.choice((2, 4, 100, 100, 100)), 8)
         self.serve_slots = self.random.choice((3, 20, 100))
@@ -138,9 +141,10 @@ class Cluster:
             "back_off_base_ms": random.choice((100, 1_000)),
             "back_off_max_ms": 3_000,
             "drain_timeout_ms": random.choice((200, 2_000)),
+            "clock_wait_ms": 0,
         }
         first = random.choice((1, 1, 10))
-        changed: dict[str, Any] = drawn | self.options.config
+        changed: dict[str, Any] = drawn | (CLOCK_LIMITS if self.tells_clocks else {}) | self.options.config
         return replace(GroupConfig(tuple(range(first, first + size))), **changed)
 
     def _draw_weather(self) -> Weather:
@@ -168,6 +172,9 @@ class Cluster:
 
     def wall(self, member: Member) -> int:
         """A member's wall clock in us: skewed, and thrown about by faults."""
+        for extra in self.extras:
+            if isinstance(extra, ClockFaults):
+                return extra.wall(member)
         return WALL_US + self.now + member.wall_offset
 
     def run(self) -> None:
@@ -240,7 +247,8 @@ class Cluster:
 
     def _settled(self) -> bool:
         end = self.order.end
-        return all(client.done for client in self.clients) and all(
+        done = all(client.done for client in self.clients) and all(extra.settled() for extra in self.extras)
+        return done and all(
             member.alive and member.applied == end and not member.disk.damaged and member.uses(self.operators.members)
             for member in self.configured()
         )
@@ -371,4 +379,4 @@ def is_settled(view: View, installed: set[int]) -> bool:
 
 
 #: What `Options.extra` may name.
-EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": Extra, "bursts": Bursts}
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": ClockFaults, "bursts": Bursts}

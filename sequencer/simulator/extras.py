@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Generic, TypeVar
 
+from sequencer.types import SlotRecord
+
 ClusterType = TypeVar("ClusterType")
 
 
@@ -20,6 +22,13 @@ class Extra(Generic[ClusterType]):
 
     def healed(self) -> None:
         """All else was healed: begin what lasts through the liveness phase."""
+
+    def delivered(self, record: SlotRecord) -> None:
+        """A member was the first to deliver a slot."""
+
+    def settled(self) -> bool:
+        """Has all happened that this kind waits for in the liveness phase?"""
+        return True
 
     def ended(self) -> None:
         """The run is over: check what this kind promises."""

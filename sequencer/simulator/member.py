@@ -6,9 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from sequencer.config import GroupConfig
-from sequencer.messages import (
-    Message,
-)
+from sequencer.messages import Clock, Message
 from sequencer.output import (
     AppendRecord,
     CutLog,
@@ -201,6 +199,8 @@ class Member:
         if self.arrange is not None:
             events, self.arrange = self.arrange(events), None
         output = core.step(now, cluster.wall(self), events)
+        if not cluster.tells_clocks:
+            output.sends = [send for send in output.sends if type(send.message) is not Clock]
         core.check_invariants()
         if cluster.trace:
             cluster.trace.step(cluster.now, self.id, events, output)
@@ -301,6 +301,8 @@ class Member:
                 )
             answers += machine.apply(record)
             if cluster.order.delivered(self.id, record, machine.digest):
+                for extra in cluster.extras:
+                    extra.delivered(record)
                 view = self.disk.stable.view if self.disk.stable else None
                 cluster.storage.committed(self.id, sequence.slot, sequence.chain, view)
         self.writer.put(0, [machine.save()])

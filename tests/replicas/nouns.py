@@ -12,6 +12,7 @@ from sequencer.types import (
     Identity,
     Incarnation,
     Learner,
+    ClockReset,
     MembersChange,
     Request,
     Sequence,
@@ -31,7 +32,9 @@ identities = st.builds(Identity, incarnations, u64)
 frames = st.lists(st.binary(max_size=64), min_size=1, max_size=4).map(tuple)
 heards = st.integers(0, (1 << 64) - 1)
 configurations = st.sets(members, min_size=1, max_size=7).map(lambda ids: tuple(sorted(ids)))
-changes = st.builds(MembersChange, configurations, configurations, st.integers(-1, U63_MAX), st.binary(max_size=64))
+changes = st.builds(ClockReset, u63) | st.builds(
+    MembersChange, configurations, configurations, st.integers(-1, U63_MAX), st.binary(max_size=64)
+)
 
 
 @st.composite
@@ -161,6 +164,7 @@ def chunks(draw: st.DrawFn) -> m.SnapshotChunk:
 #: One strategy for each kind of message; a test holds that none is missing.
 MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Broadcast: st.builds(m.Broadcast, statuses, _requests, _sequences),
+    m.Clock: st.builds(m.Clock, u63, u63),
     m.Token: st.builds(m.Token, numbers, u63, u63, u63, _sequences),
     m.Nack: nacks(),
     m.Retransmit: st.builds(m.Retransmit, numbers, _requests, _records),

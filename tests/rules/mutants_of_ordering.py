@@ -9,12 +9,12 @@ from sequencer.messages import Broadcast, LsnRange, Nack, Status, Token
 from sequencer.quorum import majority, quorum_end
 from sequencer.requests import RequestBuffer
 from sequencer.rules import Rules
-from sequencer.types import Entry, Incarnation, MembersChange, Ordered, Request, Sequence, View, ViewNumber
+from sequencer.types import Change, Entry, Incarnation, Ordered, Request, Sequence, View, ViewNumber
 from sequencer.window import LogWindow
 from tests.rules.doubles import gets_wrong
 
 UNBOUNDED = 1 << 40
-Waits = Callable[[MembersChange], bool]
+Waits = Callable[[Change], bool]
 
 
 class OtherBuffer(Core):
@@ -39,7 +39,7 @@ class NoResend(Core):
 
 @gets_wrong("A1 forgets a request once it is published")
 class ForgetsOwn(Core):
-    def submit(self, frames: tuple[bytes, ...], change: MembersChange | None = None) -> None:
+    def submit(self, frames: tuple[bytes, ...], change: Change | None = None) -> None:
         super().submit(frames, change)
         self.own.delivered(self.own.newest_lsn)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sequencer.config import GroupConfig
 from sequencer.core import Core
-from sequencer.messages import Message, Records
+from sequencer.messages import Clock, Message, Records
 from sequencer.output import (
     Event,
     Fact,
@@ -55,6 +55,7 @@ class Host:
         self._rules, self._core = rules, core
         self.core: Core | None = None
         self.starts = 0
+        self.wall_offset_us = 0
         self.delivered: list[SlotRecord] = []  # over all runs, without repeats
         self.reads: list[ReadReady] = []
         self.facts: list[Fact] = []
@@ -116,11 +117,21 @@ class Host:
         assert self.running.view is not None, f"member {self.member} has installed nothing"
         return self.running.view.number
 
+    @property
+    def wall_us(self) -> int:
+        """What its wall clock shows."""
+        return WALL_US + self.world.now_us + self.wall_offset_us
+
+    def clock(self, sender: int, off_us: int = 0) -> Output:
+        """One step that takes the clock of another member, which is so far off."""
+        now_us = self.world.now_us
+        return self.hear(sender, Clock(WALL_US + now_us + off_us, now_us))
+
     # ------------------------------------------------------------------ steps
 
     def step(self, *events: Event) -> Output:
         """One step now; the shell obeys, and forgets nothing of it."""
-        out = self.running.step(self.world.now_us, WALL_US + self.world.now_us, events)
+        out = self.running.step(self.world.now_us, self.wall_us, events)
         self.running.check_invariants()
         if out.persists:
             assert out.ticket, "D4: persists come under a ticket"
@@ -228,7 +239,7 @@ def bench(
     for record in log[:applied]:
         disk.state = disk.state.after(record)
     disk.commit = commit
-    settings = GroupConfig(tuple(range(1, members + 1)), **limits)
+    settings = GroupConfig(tuple(range(1, members + 1)), **{"clock_wait_ms": 0, **limits})
     host = Host(world, settings, member, disk, rules=rules, core=core)
     host.delivered = list(log[:applied])
     host.start()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sequencer.errors import InvariantError
-from sequencer.messages import Broadcast, Join, NewView, Token
+from sequencer.messages import Broadcast, Clock, Join, NewView, Token
 from sequencer.output import DiskFilled, DiskFreed, LeaveAsked, PeerLost, Received, SaveStable
 from sequencer.types import NO_VIEW, Incarnation, ViewNumber
 from tests.sequencer.builders import CLUSTER, ack, incarnation, join, log, new_view, published, stable, token, view
@@ -85,7 +85,7 @@ def test_timers_wait_for_space() -> None:
     member.step(DiskFilled(1))
     assert not member.step(DiskFilled(1)).persists
     sends = member.wait(300)
-    assert {type(send.message) for send in sends} == {Broadcast}
+    assert {type(send.message) for send in sends} == {Broadcast, Clock}
     member.hear(3, token(ViewNumber(2, 3), 0, 0))
     member.step(DiskFreed())
     assert matching(member.wait(100), Join)

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sequencer.requests import Gap, OwnRequests, RequestBuffer
-from sequencer.types import GENESIS_CHAIN, MembersChange, Ordered, Request
+from sequencer.types import GENESIS_CHAIN, Change, Ordered, Request
 from tests.sequencer.builders import FIRST_VIEW, entries, incarnation, record, request
 
 OLD, NEW = incarnation(2, 1), incarnation(2, 2)
 PLENTY = 1 << 30
 
 
-def never(change: MembersChange) -> bool:
+def never(change: Change) -> bool:
     """No change of members has to wait."""
     return False
 
