@@ -8,11 +8,11 @@ from sequencer import messages as m
 from sequencer.chain import digest
 from sequencer.types import (
     BackOff,
+    ClockReset,
     Entry,
     Identity,
     Incarnation,
     Learner,
-    ClockReset,
     MembersChange,
     Request,
     Sequence,
