@@ -9,7 +9,7 @@ from tests.project.sources import PACKAGES, ROOT, named, python_files
 
 RULES = [
     *(f"A{number}" for number in range(1, 11)),
-    *(f"D{number}" for number in range(1, 7)),
+    *(f"D{number}" for number in range(1, 8)),
     *(f"V{number}" for number in range(13)),
     "C1", "C2", "K1", "K2", "K3",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from sequencer.messages import Broadcast, Clock
 from sequencer.output import ClockResetAsked
 from sequencer.ring_time import CLOCKS_DISAGREE, CLOCKS_UNKNOWN, NOT_SERVING, NOTHING_TO_RESET, UNTOLD
 from sequencer.types import ClockReset
-from tests.sequencer.builders import MS, ack, published, record, request
+from tests.sequencer.builders import MS, ack, published, record, request, view
 from tests.sequencer.group import Group
 from tests.sequencer.harness import WALL_US, Host, bench, matching, running
 
@@ -79,10 +79,13 @@ def test_it_tells_that_the_time_of_the_log_is_ahead_and_when_it_is_right_again()
     assert told == ["ring_time_ahead", "ring_time_right"]
 
 
-def test_a_member_outside_the_configuration_has_no_clock_that_counts() -> None:
+def test_only_clocks_of_members_count() -> None:
     member = running(1)
     member.clock(4)
     assert 4 not in member.running.clocks.showing((1, 2, 3, 4), member.world.now_us)
+    others = view(3, members=5, ring=(2, 3, 4))._replace(members=(2, 3, 4))
+    member.running.view = others  # it was removed
+    assert 1 not in member.running.shown_clocks()
 
 
 def test_why_a_reset_is_refused() -> None:
