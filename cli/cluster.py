@@ -272,7 +272,7 @@ def down(
     json: JsonOption = False,
 ) -> None:
     """End a cluster on this machine; its data stays. Only processes that `up` started there are signalled."""
-    folder = _folder_of(data, cluster)
+    folder = folder_of(data, cluster, "down ends")
     parts = [_part(LocalCluster.open(folder, one), only, role) for one in (*INTERFACES[::-1], PRODUCTS, BUS)]
     stopped = {part.cluster.role.name: part.cluster.stop(part.wanted) for part in parts}
     if json:
@@ -287,11 +287,11 @@ def down(
         typer.echo("nothing was running")
 
 
-def _folder_of(data: Path | None, named: str | None) -> Path:
+def folder_of(data: Path | None, named: str | None, does: str) -> Path:
     """As every command finds the cluster, but it must be on this machine."""
     if data is not None:
         return data
     where = cluster_of(named)
     if "://" in where:
-        raise LocalClusterError(f"down ends processes of this machine, {where} may be others: name a folder (--data)")
+        raise LocalClusterError(f"{does} processes of this machine, {where} may be others: name a folder (--data)")
     return Path(where).parent if Path(where).is_file() else Path(where)

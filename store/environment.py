@@ -13,11 +13,11 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import lmdb
 from lmdb import verify as lmdb_verify
@@ -25,7 +25,7 @@ from lmdb import verify as lmdb_verify
 from store.contract import TABLES, FileSize
 from store.engine import open_engine
 from store.errors import DiskFailed, DiskFull, StoreClosed, StoreDamaged, StoreError
-from store.folder import DATA_NAME, check_identity
+from store.folder import DATA_NAME, check_identity, drop_copy
 
 T = TypeVar("T")
 WriteTransaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -134,6 +134,11 @@ def _metas(data: Path) -> list[bytes]:
     return metas
 
 
+def pages_used(stats: Iterable[Any]) -> int:
+    """Pages of all these trees, the main one among them, and the two metas; the free list is not counted."""
+    return 2 + sum(int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) for stat in stats)
+
+
 def open_folder(folder: Path, member: int, map_bytes: int, names: Sequence[str]) -> tuple[Environment, bool]:
     """The environment of a member's folder, and whether it is new: then fill it, and `write_identity` last.
 
@@ -141,6 +146,7 @@ def open_folder(folder: Path, member: int, map_bytes: int, names: Sequence[str])
     """
     data = folder / DATA_NAME
     ours = check_identity(folder, member)
+    drop_copy(folder)
     if ours and not (data.exists() and data.stat().st_size):
         raise StoreDamaged(folder, f"{DATA_NAME} is missing or empty")
     if data.exists() and data.stat().st_size:
@@ -280,8 +286,7 @@ class Environment:
         with self.read() as transaction:
             stats = [transaction.stat(database) for database in self.databases.values()]
             last = self._lmdb.info()["last_pgno"]
-        stats.append(self._lmdb.stat())
-        used = 2 + sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        used = pages_used([self._lmdb.stat(), *stats])
         size = (self.folder / DATA_NAME).stat().st_size
         return FileSize(size, max(0, last + 1 - used) * self.page_bytes)
 

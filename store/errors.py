@@ -14,6 +14,7 @@ StoreError
 ├── BackupDamaged        a backup file is not whole; nothing was made of it
 ├── ForeignBackup        a backup of another cluster
 ├── DiskFull             no space: nothing was written, the store goes on when there is space (D5)
+├── NoRoomForCopy        compaction needs more space than there is; nothing was changed
 ├── DiskFailed           a write or sync failed: nothing is written any more (D5)
 └── WriterStopped        the writer takes no more tickets
 """
@@ -141,6 +142,19 @@ class DiskFull(StoreError):
     def __init__(self, path: Path, cause: str) -> None:
         super().__init__(f"no space for data folder {path} ({cause}): free some, nothing was lost")
         self.path = path
+
+
+class NoRoomForCopy(StoreError):
+    """The file system does not hold a compact copy beside the file; nothing was changed."""
+
+    def __init__(self, path: Path, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"a compact copy of data folder {path} needs {needed_bytes / 1e6:.0f} MB beside it, {free_bytes / 1e6:.0f} "
+            "MB are free: free some, or start this replica with an empty folder and let the others fill it"
+        )
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
 
 
 class DiskFailed(StoreError):

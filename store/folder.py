@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ FORMAT: Final = 2
 LOCK_NAME: Final = "LOCK"
 IDENTITY_NAME: Final = "member.json"
 DATA_NAME: Final = "data.mdb"
+#: Where a compact copy is made (store/compaction.py).
+COPY_NAME: Final = "compacting"
 
 
 class FolderLock:
@@ -76,6 +79,11 @@ def write_identity(folder: Path, member: int) -> None:
     half.rename(folder / IDENTITY_NAME)
     sync_folder(folder)
     sync_folder(folder.parent)
+
+
+def drop_copy(folder: Path) -> None:
+    """Delete a compact copy that was not finished. The caller holds the folder's lock."""
+    shutil.rmtree(folder / COPY_NAME, ignore_errors=True)
 
 
 def set_aside(path: Path, why: str = "damaged") -> Path:

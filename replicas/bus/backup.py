@@ -25,7 +25,7 @@ from ringcast.errors import BadFrame
 from sequencer.types import Incarnation
 from store.contract import SaveStable
 from store.errors import BackupDamaged, WrongFolder
-from store.folder import FolderLock, check_identity
+from store.folder import FolderLock, check_identity, drop_copy
 from store.log import LmdbStore
 from store.snapshot import sync_folder
 
@@ -57,6 +57,7 @@ def backup(config: BusConfig, target: Path) -> Manifest:
     lock = FolderLock(folder)
     half = target.with_name(f"{target.name}.part")
     try:
+        drop_copy(folder)
         manifest = _write(folder, config.id, half)
         half.replace(target)
         sync_folder(target.absolute().parent)
