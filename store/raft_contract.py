@@ -138,12 +138,13 @@ class Write:
     ticket: int
     wipe: bool = False  # drop everything: from here on it is a new disk
     hard: HardState | None = None
+    found: Base | None = None  # the first base of a new cluster, on an empty disk, before its first entries
     staged: list[Staged] = field(default_factory=list)
     install: Install | None = None
     cut: int | None = None  # drop every entry from this index on (R9), before the append
     append: list[Entry] = field(default_factory=list)  # the index after the last one, and on
     apply: list[Entry] = field(default_factory=list)  # committed, the index after the last applied one, and on
-    trim: Base | None = None  # drop every entry up to its index, which is applied; of a new cluster: its first base
+    trim: Base | None = None  # drop every entry up to its index, which is applied
 
     @property
     def size_bytes(self) -> int:

@@ -150,6 +150,8 @@ class RaftTransaction:
             self._hard = None
         if write.hard is not None:
             self._hard = write.hard
+        if write.found is not None:
+            self._found(write.found)
         for chunk in write.staged:
             self._stage(chunk)
         if write.install is not None:
@@ -194,12 +196,16 @@ class RaftTransaction:
         below = RaftLogView(self._transaction, self._databases).entry(first - 1) if first - 1 > base.index else base
         self._marks = self._marks._replace(last=first - 1, last_term=below.term)
 
+    def _found(self, base: Base) -> None:
+        """It stands above nothing."""
+        applied = self._machine.applied(self._transaction)
+        if applied or self._marks != EMPTY_MARKS:
+            raise StoreMisuse(f"a first base on a disk that has {self._marks}, applied {applied}")
+        self._machine.apply(self._transaction, [(index, b"") for index in range(1, base.index + 1)])
+        self._marks = Marks(base, base.index, base.term)
+
     def _trim(self, base: Base) -> None:
         applied = self._machine.applied(self._transaction)
-        if self._marks.last == applied < base.index:  # a new cluster: its first base stands above nothing
-            self._machine.apply(self._transaction, [(index, b"") for index in range(applied + 1, base.index + 1)])
-            self._marks = Marks(base, base.index, base.term)
-            return
         if base.index > applied:
             raise StoreMisuse(f"a trim up to {base.index}, applied is {applied}")
         self._delete(self._marks.base.index + 1, base.index + 1)

@@ -293,7 +293,7 @@ class State(library.State):
         """The cluster is new, and this disk one of its first (V0 of the bus)."""
         self.save(self.hard._replace(cluster=cluster, term=GENESIS_TERM, voted_for=None))
         self.log.restart(base)
-        self.pending.trim = base
+        self.pending.found = base
         self._readable.append((self.pending.ticket, base.index))
         self.transport.connect(self.addresses)
 

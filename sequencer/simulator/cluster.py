@@ -268,7 +268,7 @@ class Cluster:
         """Put a frame on a link."""
         target = self.members[receiver]
         for delay in self.network.arrivals(sender, receiver, frame):
-            self.after(delay, target.receive, frame)
+            self.after(self.network.kept_back(sender, receiver, self.now, delay), target.receive, frame)
         if type(frame.message) is Token:
             token = frame.message
             if (token.view, token.hop) > self.holder[:2]:

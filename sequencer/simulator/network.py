@@ -28,6 +28,7 @@ class Network(Generic[Frame]):
         self._random = random
         self.weather = weather
         self.blocked: dict[Link, int] = {}  # how many faults block the direction
+        self.stalled: dict[Link, int] = {}  # until when a direction keeps its frames back, which then come together
         self.holding = False
         self.held: list[tuple[int, int, Frame]] = []
 
@@ -49,6 +50,14 @@ class Network(Generic[Frame]):
             yield delay + int(self._random.random() * weather.slow_spread)
         yield delay
 
+    def stall(self, link: Link, until: int) -> None:
+        """TCP sends again, or the connection is yet to be made: nothing is lost, but what is sent until then waits."""
+        self.stalled[link] = max(until, self.stalled.get(link, 0))
+
+    def kept_back(self, sender: int, receiver: int, now: int, delay: int) -> int:
+        """The delay of a frame that is sent now and would take `delay`."""
+        return max(delay, self.stalled.get((sender, receiver), 0) - now)
+
     def block(self, links: Iterable[Link]) -> None:
         """Cut directions."""
         for link in links:
@@ -66,6 +75,7 @@ class Network(Generic[Frame]):
     def heal(self) -> None:
         """Every link works, fair weather."""
         self.blocked.clear()
+        self.stalled.clear()
         self.weather = Weather()
 
     def release(self) -> list[tuple[int, int, Frame]]:

@@ -104,10 +104,11 @@ class Peer:
 
     # ---------------------------------------------------------- what a test does
 
-    def receive(self, sender: int, message: Message, *, disk: int | None = None, cluster: int = CLUSTER) -> None:
-        """A message of a peer arrives."""
+    def receive(self, sender: int, *messages: Message, disk: int | None = None, cluster: int = CLUSTER) -> None:
+        """Messages of a peer arrive in one turn."""
         envelope = Envelope(cluster, sender, storage(sender) if disk is None else disk, Incarnation(1, sender))
-        self.clock.call_soon(self.node.receive, envelope, message)
+        for message in messages:
+            self.clock.call_soon(self.node.receive, envelope, message)
         self.loop.run_until_complete(_turns())
         self._raise()
 

@@ -199,6 +199,38 @@ class ReadsWithoutRoundState(State):
     leader_class = ReadsWithoutRound
 
 
+class JoinsRound(Reads):
+    """Reads join the round that is under way, which was sent before they were asked."""
+
+    def add(self, future: Future[int]) -> None:
+        if self._round is None:
+            super().add(future)
+        else:
+            self._round[2].append(future)
+
+
+class ReadsJoinRound(Leader):
+    """R14: an older round confirms too little."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.reads = JoinsRound(self)
+
+
+class ReadsJoinRoundState(State):
+    leader_class = ReadsJoinRound
+
+
+class FoundsLast(SimulatedStore):
+    """A cluster's first base is written after the first entries, as a trim is."""
+
+    def submit(self, write: Write) -> None:
+        base, write.found = write.found, None
+        super().submit(write)
+        if base is not None:
+            super().submit(Write(write.ticket, found=base))
+
+
 class CountsAnswers(Candidate):
     """R5: answers are counted, of whatever election."""
 
@@ -249,6 +281,14 @@ DUELS: Mapping[str, Any] = {
     "weights": NO_FAULTS,
     "weather": {"slow": 0.5, "slow_spread": 30_000, "duplication": 0.2},
 }
+BURSTS = frozenset({"bursts"})
+READERS: Mapping[str, Any] = {
+    "extra": BURSTS,
+    "members": 3,
+    "weights": NO_FAULTS,
+    "think_seconds": 0.002,
+    "clients": 12,
+}
 MUTATIONS = (
     Mutation("vote not durable", 7, {"store_class": VoteNotDurable}, {**DUELS, "plan": voters_crash}),
     Mutation("vote not reset only by term", 6, {"node_class": node_of(VotesForAll)}, {**DUELS, "members": 5}),
@@ -280,6 +320,13 @@ MUTATIONS = (
             "safety_seconds": 6.5,
         },
     ),
+    Mutation(
+        "reads join a round that has left",
+        6,
+        {"node_class": node_of(ReadsJoinRoundState)},
+        READERS,
+    ),
+    Mutation("founded after the first entries", 27, {"store_class": FoundsLast}, {"extra": BURSTS}),
     Mutation("any disk votes", 1, {"node_class": node_of(AnyDiskVotes)}, {"members": 3, "weights": {"wipe": 60}}),
     Mutation(
         "a disk put back takes part",

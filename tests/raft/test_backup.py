@@ -23,7 +23,9 @@ async def made(tmp_path: Path) -> Path:
     store: RaftStore = make(tmp_path / "data", asyncio.get_running_loop(), chunk_bytes=1_000)
     store.recover(Heard())
     entries = [sets(index, key=b"key-%03d" % index, value=b"v" * 40) for index in range(2, 62)]
-    store.commit([Write(1, hard=HARD._replace(cluster=CLUSTER), trim=GENESIS), Write(2, append=entries, apply=entries)])
+    store.commit(
+        [Write(1, hard=HARD._replace(cluster=CLUSTER), found=GENESIS), Write(2, append=entries, apply=entries)]
+    )
     snapshots: list[Snapshot | None] = []
     store.make_snapshot(snapshots.append)
     await until(lambda: bool(snapshots))

@@ -26,7 +26,7 @@ from replicas.raft.node import RESUME_SECONDS
 from replicas.raft.simulator.disk import Disk
 from store.raft_contract import NO_INCARNATION, Base, Incarnation
 from store.raft_members import MEMBERS_MAX
-from tests.raft.harness import CLUSTER, Peer, founded, leads, members, result, storage
+from tests.raft.harness import CLUSTER, Peer, command, founded, leads, members, result, storage
 
 # ---------------------------------------------------------------------- elections
 
@@ -159,6 +159,17 @@ def test_a_cluster_is_founded_when_all_are_blank_and_by_the_lowest_id() -> None:
     found = peer.take(Found)
     assert {one.base for one in found} == {Base(1, 1, status.members)}
     assert peer.disk.base == Base(1, 1, status.members)
+
+
+def test_the_founding_and_the_first_entries_may_come_in_one_turn() -> None:
+    """A connection that comes up late brings both at once; the disk refused the entries, for it knew no base."""
+    peer = Peer(disk=Disk())
+    base = Base(1, 1, members().with_(members()[0]._replace(storage=peer.node.state.storage)))
+    peer.receive(2, Found(base), AppendEntries(2, 2, 1, 1, (command(2, 2),), 2, 1))
+    peer.run(0.01)
+    assert (peer.disk.base, peer.disk.log, peer.disk.applied) == (base, [command(2, 2)], 2)
+    answer = peer.take(AppendEntriesResponse, 2)[-1]
+    assert (answer.success, answer.last_log_index) == (True, 2)
 
 
 def test_a_wiped_founder_founds_nothing_and_follows_the_cluster() -> None:

@@ -101,6 +101,24 @@ def test_raftos_row_14_a_read_waits_for_a_quorum_that_still_follows() -> None:
     assert isinstance(late.exception(), NotLeader)
 
 
+def test_raftos_row_14_a_read_shares_only_a_round_that_begins_after_it() -> None:
+    """The round under way was sent before this read was asked: something may have been acknowledged in between."""
+    peer = Peer()
+    peer.become_leader()
+    peer.sent.clear()
+    first = peer.node.read()
+    peer.run(0.001)
+    (sent,) = peer.take(AppendEntries, 2)
+    late = peer.node.read()
+    peer.receive(2, AppendEntriesResponse(2, True, 2, sent.request_id, 2, 0, 0))
+    peer.run(0)
+    assert (first.done(), late.done()) == (True, False)
+    (again,) = peer.take(AppendEntries, 2)
+    peer.receive(2, AppendEntriesResponse(2, True, 2, again.request_id, 2, 0, 0))
+    peer.run(0)
+    assert result(late) == 2
+
+
 # ---------------------------------------------------------------------- 15 to 19: what raftos has not
 
 

@@ -69,7 +69,7 @@ async def until(holds: Callable[[], bool]) -> None:
 @pytest.fixture
 async def driver(tmp_path: Path) -> AsyncIterator[Driver]:
     one = Driver(tmp_path / "data")
-    await one.write(Write(0, hard=HARD, trim=GENESIS))
+    await one.write(Write(0, hard=HARD, found=GENESIS))
     yield one
     one.store.close()
 
@@ -110,6 +110,27 @@ async def test_a_cut_and_what_follows_it_are_one_write(driver: Driver) -> None:
     again = driver.again()
     assert again.recovered.terms == ((2, 1), (3, 4))
     assert again.recovered.last == 3
+    again.store.close()
+
+
+async def test_a_first_base_and_the_first_entries_are_one_write(tmp_path: Path) -> None:
+    one = Driver(tmp_path / "data")
+    await one.write(Write(0, hard=HARD, found=GENESIS, append=[sets(2), sets(3)], apply=[sets(2)]))
+    again = one.again()
+    found = again.recovered
+    assert (found.hard, found.base, found.last, found.applied) == (HARD, GENESIS, 3, 2)
+    assert list(again.store.entries(2, 4, 1 << 20)) == [sets(2), sets(3)]
+    again.store.close()
+
+
+async def test_a_disk_that_holds_a_log_is_never_founded_again(driver: Driver) -> None:
+    await driver.write(Write(0, append=[sets(2)]))
+    await driver.write(Write(0, found=Base(5, 2, members())))
+    ((error, full),) = driver.heard.failures
+    assert "first base" in str(error)
+    assert not full
+    again = driver.again()
+    assert (again.recovered.base, again.recovered.last) == (GENESIS, 2)
     again.store.close()
 
 
@@ -221,7 +242,7 @@ async def test_it_does_what_the_simulated_disk_does(driver: Driver) -> None:
     """The same random writes on both: what a restart finds is the same, so what the simulator proves holds here."""
     random = Random(4)
     disk = Disk()
-    disk.carry_out(Write(0, hard=HARD, trim=GENESIS))
+    disk.carry_out(Write(0, hard=HARD, found=GENESIS))
     for _ in range(80):
         write = _draw(random, disk)
         await driver.write(write)

@@ -13,6 +13,7 @@ from sequencer.simulator.run import Report, run_seed, simulate
 from sequencer.simulator.trace import Trace
 
 ROOT = Path(__file__).resolve().parents[2]
+BURST_SEEDS = 60
 SEEDS = 240  # half a minute on two cores; `make soak` runs more
 FOUND = {
     # Seeds of the real core that found something, under the draws of the day: the least of what must stay quiet.
@@ -73,6 +74,15 @@ def test_the_seeds_are_hard(report: Report) -> None:
     shares = report.as_json()["rules_reached"]
     assert isinstance(shares, dict)
     assert {rule: count for rule, count in shares.items() if rule in wanted and count < SEEDS / 100} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_seed_breaks_a_promise_where_events_come_in_bursts() -> None:
+    """Several events in one turn of the loop, and readers that come close together (K3)."""
+    found = simulate(range(1, BURST_SEEDS + 1), jobs=os.cpu_count() or 1, extra=frozenset({"bursts"}))
+    assert [(result.seed, result.violation) for result in found.failing] == []
+    assert found.share("crashes", "partitions", "view_changes") >= 0.8
 
 
 @pytest.mark.parametrize("seed", sorted(FOUND))

@@ -14,6 +14,7 @@ from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.leader import Leader
 from replicas.raft.messages import Envelope, Message
 from replicas.raft.node import RaftNode
+from replicas.raft.simulator.bursts import Bursts
 from replicas.raft.simulator.checkers import Checker
 from replicas.raft.simulator.clients import Client
 from replicas.raft.simulator.disk import Disk, SimulatedStore
@@ -185,7 +186,8 @@ class Cluster:
             decoded = self.codec.decode(encode(frame[0], 0, frame[1]))
             if decoded != frame:
                 raise Violation("codec", f"{frame} became {decoded}")
-        for delay in self.network.arrivals(sender, receiver, frame):
+        for drawn in self.network.arrivals(sender, receiver, frame):
+            delay = self.network.kept_back(sender, receiver, int(self.loop.now / US), drawn)
             self.loop.call_later(delay * US, self._arrive, receiver, frame)
 
     def _arrive(self, receiver: int, frame: Frame) -> None:
@@ -310,4 +312,4 @@ class Cluster:
 
 
 #: What `Options.extra` may name.
-EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"clocks": Extra, "bursts": Extra}
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"clocks": Extra, "bursts": Bursts}

@@ -63,6 +63,9 @@ class Disk:
             self.__init__()  # type: ignore[misc]
         if write.hard is not None:
             self.hard = write.hard
+        if write.found is not None:
+            require(not self.last and not self.applied, "a first base on a disk that is not empty", self.last)
+            self.base, self.applied = write.found, write.found.index
         for chunk in write.staged:
             if chunk.snapshot != self.staged_name:
                 self.staged_name, self.staged = chunk.snapshot, {}
@@ -85,8 +88,6 @@ class Disk:
             self._trim(write.trim)
 
     def _trim(self, base: Base) -> None:
-        if not self.log and self.applied < base.index:
-            self.applied = base.index  # a new cluster
         require(base.index <= self.applied, "R15: trimmed before it was applied")
         del self.log[: base.index - self.base.index]
         self.base = base

@@ -46,6 +46,9 @@ class Faults:
         self._healed = False
         self._backups: dict[int, list[Disk]] = {}
         self._void: set[int] = set()  # storages whose newest state is lost
+        # Those that were put back: another start before anyone has met the first one raises the incarnation past what
+        # peers know, and then nobody can tell (docs/raft.md, "Put back").
+        self._returned: set[int] = set()
 
     def start(self) -> None:
         """Draw until `heal`."""
@@ -96,7 +99,7 @@ class Faults:
         return self._random.choice(running) if running else None
 
     def _kill(self, process: Process | None) -> None:
-        if process is not None:
+        if process is not None and process.node.state.storage not in self._returned:
             self._cluster.kill(process.member)
             self._later(1.0, self._restart, process.member)
 
@@ -216,6 +219,7 @@ class Faults:
         self._void.add(old.hard.storage)
         self._kill(process)
         self._cluster.disks[process.member] = old.copy()
+        self._returned.add(old.hard.storage)
 
     # -------------------------------------------------------------- operators
 

@@ -1,4 +1,4 @@
-"""An asyncio loop of virtual time, and the part of it that one member sees: it can be paused, and it can die."""
+"""An asyncio loop of virtual time, and the part of it that one member sees: it is held up, paused, or dies."""
 
 import asyncio
 import selectors
@@ -38,12 +38,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class MemberLoop:
-    """What a member calls its loop. Paused, as by SIGSTOP, its calls wait; dead, they never come."""
+    """What a member calls its loop. Paused, as by SIGSTOP, or held up by a callback that takes long, its calls wait and
+    then come in one turn; dead, they never come."""
 
     def __init__(self, loop: VirtualLoop, random: Random) -> None:
         self._loop = loop
         self._random = random
         self._paused = False
+        self._held = False
         self._dead = False
         self._waiting: Calls = []
 
@@ -73,7 +75,7 @@ class MemberLoop:
     def _run(self, cell: list[asyncio.Handle], callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         if self._dead or cell[0].cancelled():
             return
-        if self._paused:
+        if self._paused or self._held:
             self._waiting.append((cell, callback, args))
         else:
             callback(*args)
@@ -85,8 +87,22 @@ class MemberLoop:
     def resume(self) -> None:
         """SIGCONT: everything is due at once, timers before what arrived or after it."""
         self._paused = False
+        self._catch_up(self._random)
+
+    def hold(self) -> None:
+        """A callback takes long: what comes meanwhile waits for `release`."""
+        self._held = True
+
+    def release(self, random: Random) -> None:
+        """The callback has returned: all that came is one turn's."""
+        self._held = False
+        self._catch_up(random)
+
+    def _catch_up(self, random: Random) -> None:
+        if self._paused or self._held:
+            return
         waiting, self._waiting = self._waiting, []
-        timers_last = self._random.random() < 0.5
+        timers_last = random.random() < 0.5
         waiting.sort(key=lambda call: isinstance(call[0][0], asyncio.TimerHandle) is timers_last)
         for call in waiting:
             self._loop.call_soon(self._run, *call)
