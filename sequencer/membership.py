@@ -49,7 +49,7 @@ class Membership(Damage):
         self.set_timer("join", self.config.join_interval_ms * (1 + self.random.random() / 4))
         if self.in_ring:
             return
-        wiped = not self.takes_part and not self.blank
+        wiped = not self.takes_part and (self.lost or not self.blank)
         promised = self.stable.promised
         # D6: it needs a view made without its promise, so one above the number it promised; while it installs one it
         # needs no other, and asking would end the install again and again where the log is long.
@@ -172,20 +172,28 @@ class Membership(Damage):
         """V0: a proposer that hears all n, all blank, sends a genesis PREPARE; the lowest id first."""
         if not self.blank or not self.started or (self.now_us < self.patient_until_us and self.proposal is not None):
             return
-        fresh = self.fresh_joiners()
-        if any(self.peer(member).join_cluster for member in fresh) or len(fresh) < len(self.others):
+        if not self.may_propose_genesis():
             return
         rank = self.members.index(self.me)
         if rank == 0 or "genesis" not in self.timers:
             self.set_timer("genesis", 1 + rank * self.config.view_timeout_ms)
 
+    def may_propose_genesis(self) -> bool:
+        """V0: it hears all n, all blank, none of them lost (D6)."""
+        fresh = self.fresh_joiners()
+        if not self.blank or len(fresh) < len(self.others) or any(self.peer(member).join_cluster for member in fresh):
+            return False
+        return self.rules.may_found(lost=self.hears_lost())
+
+    def hears_lost(self) -> bool:
+        """D6: this member is lost, or a blank one says so of itself."""
+        peers = [self.peer(member) for member in self.fresh_joiners()]
+        return self.lost or any(peer.join is not None and peer.join.wiped and not peer.join_cluster for peer in peers)
+
     def on_genesis_timer(self) -> None:
         """Propose a genesis, unless one that we promised may still succeed."""
-        fresh = self.fresh_joiners()
         waiting = self.counter_seen > 0 and self.now_us < self.patient_until_us
-        if not self.blank or len(fresh) < len(self.others) or waiting:
-            return
-        if any(self.peer(member).join_cluster for member in fresh):
+        if waiting or not self.may_propose_genesis():
             return
         self.rule("V0")
         self.propose(genesis=self.random.getrandbits(63) + 1)
@@ -202,6 +210,8 @@ class Membership(Damage):
         self.see_number(message.number)
         named = {known.member: known.identity.storage for known in message.vector}
         if not self.blank or named.get(self.me) != self.stable.storage:
+            return
+        if not self.rules.may_found(lost=self.lost):
             return
         if self.rules.may_promise(message.number, self.stable):
             self.rule("V0")

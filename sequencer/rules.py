@@ -194,6 +194,10 @@ class Rules:
         """V0: the first view needs genesis promises of all n."""
         return set(promisers) >= set(members)
 
+    def may_found(self, *, lost: bool) -> bool:
+        """V0, D6: a lost member has no part in a genesis."""
+        return not lost
+
     def is_rolled_back(self, told: Identity | None, state: StableState) -> bool:
         """V0: a peer knows an incarnation of us that is not below our present one and is not the same."""
         return (

@@ -89,7 +89,10 @@ class Member:
         self.out = Output()
         self.reached: set[str] = set()
 
-        self.stable = recovered.stable or StableState(member, storage_id, Incarnation(0, random.getrandbits(64)))
+        lost = recovered.lost
+        self.stable = recovered.stable or StableState(
+            member, storage_id, Incarnation(0, random.getrandbits(64)), cluster=lost or 0, wiped=lost is not None
+        )
         self.window = LogWindow(
             recovered.first,
             recovered.applied,
@@ -197,6 +200,11 @@ class Member:
     def blank(self) -> bool:
         """Never installed anything and bound to no cluster (V0)."""
         return self.stable.cluster == 0
+
+    @property
+    def lost(self) -> bool:
+        """D6: blank, and its disk held something before that could not be trusted, of a cluster that nothing names."""
+        return self.blank and self.stable.wiped
 
     @property
     def takes_part(self) -> bool:

@@ -182,7 +182,8 @@ class StableState:
 
     `cluster` is 0 while the member is blank (V0). `announced` is the NEW_VIEW held for the number `promised`
     (V5: a second one for that number is ignored, also after a restart). `view` is the installed view: its number is
-    the log view. `wiped`: promises, ACKs and read answers count for nothing until a view is installed that names us.
+    the log view. `wiped`: promises, ACKs and read answers count for nothing until a view is installed that names us;
+    with `cluster` 0 the member is lost and does not know of which cluster (D6).
     """
 
     member: int
@@ -220,6 +221,8 @@ class Recovered:
 
     `first` <= `applied` <= `end`; `tail` holds the records [applied, end); `senders`, `configuration` and `time_us` are
     the state at `applied`, `chain` = chain(applied - 1). With damage the tail is empty and the core only repairs (D6).
+    `lost`: the disk is new, since what was there could not be trusted and was set aside (D6); the cluster that it was
+    of, 0 if nothing says it. None: no such thing.
     """
 
     stable: StableState | None
@@ -234,4 +237,5 @@ class Recovered:
     tail: tuple[SlotRecord, ...] = ()
     damage: tuple[DamagedRun, ...] = ()
     lost_memory: bool = False
+    lost: int | None = None
     configuration: Configuration = FOUNDERS

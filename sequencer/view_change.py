@@ -363,7 +363,9 @@ class ViewChange(Suspicion):
         self.tell("member_wiped", told=told, own=self.stable.incarnation)
         incarnation = Incarnation(told.counter, self.random.getrandbits(64))
         # A blank one only gets a new storage id: no genesis that named the old one counts it; it has no cluster yet.
-        self.save_stable(wiped=not self.blank, storage=self.random.getrandbits(63) + 1, incarnation=incarnation)
+        self.save_stable(
+            wiped=self.lost or not self.blank, storage=self.random.getrandbits(63) + 1, incarnation=incarnation
+        )
         self.stop_view()
         self.started = False  # D3: nothing leaves under an incarnation that is not durable
         self.when_durable(self.ask_restart)

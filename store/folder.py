@@ -69,11 +69,23 @@ def check_identity(folder: Path, member: int) -> bool:
     return True
 
 
-def write_identity(folder: Path, member: int) -> None:
-    """Make the folder this member's, durably. Written last: a folder that has it has whole data files too."""
+def cluster_in(folder: Path) -> int:
+    """The cluster that the folder says it is of; 0 if it says none, or cannot be read."""
+    try:
+        return int(json.loads((folder / IDENTITY_NAME).read_bytes()).get("cluster", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0
+
+
+def write_identity(folder: Path, member: int, cluster: int = 0) -> None:
+    """Make the folder this member's, durably. Written last: a folder that has it has whole data files too.
+
+    `cluster`: what its data is of, said again where damage of the data does not reach (D6); 0: of none yet.
+    """
     half = folder / f"{IDENTITY_NAME}.tmp"
     with half.open("wb") as file:
-        file.write(json.dumps({"format": FORMAT, "member": member, "engine": ENGINE}).encode())
+        named = {"cluster": cluster} if cluster else {}
+        file.write(json.dumps({"format": FORMAT, "member": member, "engine": ENGINE, **named}).encode())
         file.flush()
         os.fsync(file.fileno())
     half.rename(folder / IDENTITY_NAME)

@@ -4,7 +4,7 @@ Anyone who may ask this replica may ask this. It is no way to lose what is there
 runs and all n members are heard, and a view from the promises of all n holds everything that any of them still has.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from broker.gateway import Reply
@@ -14,6 +14,7 @@ from ringcast.wire import Answer, Query
 from sequencer.core import Core
 from sequencer.output import Fact, RecoverAsked
 from sequencer.quorum import majority
+from store.aside import Aside, told
 
 QUERY = "recover"
 FACTS = frozenset({"recover_began", "recover_refused"})
@@ -63,7 +64,8 @@ class RecoverQueries:
 def refusal(core: Core) -> str:
     """Why this core does not begin now, and what to do."""
     missing = [member for member in core.everyone if not core.is_heard(member)]
-    if core.blank:
+    bound = any(core.peer(member).join_cluster for member in core.others)
+    if core.blank and (bound or not core.hears_lost()):
         return "this replica's disk is new and it has met no cluster yet: ask a replica that still has its data"
     if core.damage:
         return "this replica's disk is damaged and under repair: ask another one, or move its data folder aside first"
@@ -73,10 +75,11 @@ def refusal(core: Core) -> str:
     return "the cluster is healthy: nothing is lost and nothing is to be done"
 
 
-def advice(core: Core) -> str | None:
+def advice(core: Core, asides: Sequence[Aside] = ()) -> str | None:
     """What an operator must know when too few members remember what they acknowledged, else None.
 
-    Members that are not heard may still remember; so it is said only when it is sure.
+    Members that are not heard may still remember; so it is said only when it is sure. `asides`: folders of this member
+    that were set aside (D6).
     """
     if core.in_quorum() or not knows_cluster(core):
         return None
@@ -84,15 +87,21 @@ def advice(core: Core) -> str | None:
     left, needed = len(core.members) - len(forgot), majority(core.members)
     if left >= needed:
         return None
+    damaged = f"; replica {core.me}'s folder was damaged and set aside: {told(tuple(asides))}" if asides else ""
+    last = (
+        "run `ringcast recover --accept-loss`"
+        if any((core.stable.cluster, *(core.peer(member).join_cluster for member in core.others)))
+        else "delete the *set-aside.json beside each data folder and restart the replicas as a new cluster"
+    )
     return (
         f"at most {left} of {len(core.members)} replicas remember what they acknowledged and {needed} are needed: "
-        "start all with their old data folders, or run `ringcast recover --accept-loss`"
+        f"start all with their old data folders, restore a backup (`ringcast restore`), or {last}{damaged}"
     )
 
 
 def knows_cluster(core: Core) -> bool:
-    """Is there a cluster that could be recovered? All members blank is a genesis (V0)."""
-    return not core.blank or any(core.peer(member).join_cluster for member in core.others)
+    """Is there a cluster that could be recovered? All members blank is a genesis, unless one is lost (V0, D6)."""
+    return not core.blank or core.hears_lost() or any(core.peer(member).join_cluster for member in core.others)
 
 
 def forgets(core: Core, member: int) -> bool:

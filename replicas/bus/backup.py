@@ -19,10 +19,11 @@ from random import SystemRandom
 from typing import Any, Final
 
 from replicas.bus.config import BusConfig
-from replicas.bus.record_codec import decode_state, encode_state
+from replicas.bus.record_codec import ForeignState, decode_state, encode_state
 from replicas.clocks import wall_us
 from ringcast.errors import BadFrame
 from sequencer.types import Incarnation
+from store.aside import MEMORY_NAME, WITHIN
 from store.contract import SaveStable
 from store.errors import BackupDamaged, WrongFolder
 from store.folder import FolderLock, check_identity, drop_copy
@@ -31,8 +32,8 @@ from store.snapshot import sync_folder
 
 MANIFEST: Final = "MANIFEST.json"
 FORMAT: Final = 1
-#: They hold nothing: who has the folder open.
-_LEFT_OUT: Final = frozenset({"LOCK", "lock.mdb"})
+#: Nothing of the state: who has the folder open, and what was set aside.
+_LEFT_OUT: Final = frozenset({"LOCK", "lock.mdb", MEMORY_NAME})
 _PIECE: Final = 1 << 20
 
 
@@ -74,7 +75,7 @@ def _write(folder: Path, member: int, half: Path) -> Manifest:
     with half.open("wb") as out, tarfile.open(fileobj=out, mode="w") as tar:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if not path.is_file() or name in _LEFT_OUT:
+            if not path.is_file() or name in _LEFT_OUT or name.startswith(WITHIN):
                 continue
             with path.open("rb") as content:
                 tar.addfile(_entry(name, os.fstat(content.fileno()).st_size), content)
@@ -184,7 +185,7 @@ def _mark_wiped(folder: Path, member: int, source: Path) -> None:
             return  # it never installed a view: blank, which counts for nothing already
         try:
             state, commit = decode_state(found.stable)
-        except BadFrame as error:
+        except (BadFrame, ForeignState) as error:
             raise BackupDamaged(source, f"its state cannot be read ({error})") from error
         draw = SystemRandom()
         marked = replace(

@@ -14,6 +14,7 @@ from replicas.health import Checks
 from replicas.metrics import by_name, counters, disk_space, dropped, events, gauges
 from sequencer.messages import Nack
 from sequencer.quorum import majority
+from store.aside import told
 
 
 def readiness(shell: Shell) -> Mapping[str, object]:
@@ -23,7 +24,7 @@ def readiness(shell: Shell) -> Mapping[str, object]:
         "ready": trouble is None,
         "state": shell.state,
         "why": str(trouble) if trouble else None,
-        "advice": advice(shell.core),
+        "advice": advice(shell.core, shell.asides.found),
         "member": shell.config.id,
         "cluster": f"{shell.cluster():016x}",
     }
@@ -37,6 +38,7 @@ def checks(shell: Shell) -> Checks:
     return {
         "disk": "no space (D5)" if core.disk_full else None,
         "log": "damaged records are being repaired (D6)" if core.damage else None,
+        "folder": told(shell.asides.found) if core.lost else None,
         "memory": "wiped: no vote until it is readmitted (V0)" if core.stable.wiped else None,
         "membership": member,
         "quorum": None if heard >= quorum else f"hears {heard} of {len(core.members)} members, needs {quorum}",
@@ -100,6 +102,10 @@ class ShellMetrics(Collector):
                 ),
                 "log_first_slot": ("first slot that is kept", shell.store.bounds()[0]),
                 "next_offset": ("messages delivered here, ever", shell.machine.topics.next_offset),
+                "folders_set_aside": (
+                    "folders that were set aside and are still there",
+                    len(shell.asides.found),
+                ),
                 "disk_full": ("1 while there is no space (D5)", int(status.disk_full)),
                 "possible_loss": ("1 after `recover --accept-loss`", int(status.possible_loss)),
             },

@@ -117,12 +117,21 @@ def encode_state(state: StableState, commit: int) -> bytes:
     )
 
 
+class ForeignState(Exception):
+    """Another release of ours wrote this stable state; `version` is its."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"a stable state of version {version}, this process reads {STATE_VERSION}")
+        self.version = version
+
+
 def decode_state(value: bytes) -> SavedState:
-    """Raises BadFrame: then the state is damaged and the member is wiped (D6)."""
-    fields = array("the stable state", loads(value, STATE_BYTES_MAX), 12)
-    version, member, storage, incarnation, cluster, marks, wiped, promised, announced, view, known, commit = fields
-    if version != STATE_VERSION:
-        bad("the stable state's version", version, str(STATE_VERSION))
+    """Raises ForeignState; BadFrame: then the state is damaged and the member is wiped (D6)."""
+    found = loads(value, STATE_BYTES_MAX)
+    if type(found) is tuple and found and type(found[0]) is int and found[0] != STATE_VERSION:
+        raise ForeignState(found[0])
+    fields = array("the stable state", found, 12)
+    _, member, storage, incarnation, cluster, marks, wiped, promised, announced, view, known, commit = fields
     state = StableState(
         member=member_id(member),
         storage=_bits("a storage id", storage),

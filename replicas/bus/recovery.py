@@ -1,39 +1,46 @@
 """From a data folder to a core that may be stepped: open, check, read the state back (D6, V0).
 
-What cannot be trusted as a whole is set aside, never deleted: the member starts on an empty folder and comes back as
-wiped (V0), fetching everything from its peers. What is damaged in single records is repaired by the core (D6).
+What cannot be trusted as a whole is set aside, never deleted: the member starts on an empty folder as a lost one (D6)
+and comes back as wiped (V0), fetching everything from its peers. What is damaged in single records is repaired by the
+core (D6).
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+import structlog
 
 from replicas.bus.config import BusConfig
-from replicas.bus.record_codec import decode_record, decode_state
+from replicas.bus.record_codec import STATE_VERSION, ForeignState, decode_record, decode_state
 from replicas.bus.rows import RowError
 from replicas.bus.topics import TopicBounds, Topics
+from replicas.clocks import wall_us
 from ringcast.errors import BadFrame
 from sequencer.types import DamagedRun, Recovered, SlotRecord, StableState
+from store.aside import Aside, lost, remember_and_set_aside
 from store.contract import LogStore, ResetLog
 from store.contract import Recovered as StoreRecovered
-from store.errors import StoreDamaged
-from store.folder import set_aside
+from store.errors import StoreDamaged, WrongFolder
 from store.log import LmdbStore
 
 _TAIL_BYTES = 64 << 20
+NEXT = (
+    "it comes back through its peers; if too few of them have data, restore a backup (`ringcast restore`), or give up "
+    "what was there (`ringcast recover --accept-loss`); look at the disk before you trust it again"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open store, what the core is to be made from, and the state machine at its position.
 
-    `set_aside`: where a folder that could not be trusted was moved to, and why.
+    `set_aside`: the folder that could not be trusted at this start.
     """
 
     store: LogStore
     recovered: Recovered
     topics: Topics
     verified_from: int
-    set_aside: tuple[Path, str] | None = None
+    set_aside: Aside | None = None
 
 
 def open_store(config: BusConfig, bounds: TopicBounds) -> Opened:
@@ -42,15 +49,18 @@ def open_store(config: BusConfig, bounds: TopicBounds) -> Opened:
     try:
         return _open(config, bounds, None)
     except (StoreDamaged, RowError) as error:
-        aside = (set_aside(config.data), str(error))
+        why = error.why if isinstance(error, StoreDamaged) else str(error)
+        aside = remember_and_set_aside(config.data, why, wall_us())
+        log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
+        log.critical("data_set_aside", moved_to=str(aside.folder), why=why, rule="D6", next=NEXT)
     return _open(config, bounds, aside)
 
 
-def _open(config: BusConfig, bounds: TopicBounds, aside: tuple[Path, str] | None) -> Opened:
+def _open(config: BusConfig, bounds: TopicBounds, aside: Aside | None) -> Opened:
     store = LmdbStore(config.data, config.id)
     try:
         found = store.recover()
-        recovered = _recovered(store, found, memory=config.durability == "memory")
+        recovered = _recovered(config, store, found)
         topics = Topics.load(bounds, store.rows, store)
         if recovered.stable is not None:
             # Also where damage lets nothing be replayed: a change that is seen again does nothing (V12)
@@ -65,13 +75,15 @@ def _open(config: BusConfig, bounds: TopicBounds, aside: tuple[Path, str] | None
     return Opened(store, recovered, topics, found.verified_from, aside)
 
 
-def _recovered(store: LogStore, found: StoreRecovered, *, memory: bool) -> Recovered:
-    """Bounds and stable state; without one the log says nothing either: the member is blank, or wiped (V0)."""
-    state = _state(found)
+def _recovered(config: BusConfig, store: LogStore, found: StoreRecovered) -> Recovered:
+    """Bounds and stable state; without one the log says nothing either: the member is blank, or lost (V0, D6)."""
+    state = _state(config, found)
     if state is None:
         store.commit([ResetLog()])
-        return Recovered(stable=None)
+        return Recovered(stable=None, lost=lost(config.data))
     stable, commit = state
+    if stable.cluster == 0 and stable.wiped and lost(config.data) is None:
+        stable = replace(stable, wiped=False)  # D6: an operator took the memory away, so that a genesis may be
     damage = tuple(DamagedRun(*run) for run in found.damaged)
     return Recovered(
         stable=stable,
@@ -82,17 +94,22 @@ def _recovered(store: LogStore, found: StoreRecovered, *, memory: bool) -> Recov
         chain=found.end_chain,
         commit=commit,
         damage=damage,
-        lost_memory=memory and not found.clean_stop,
+        lost_memory=config.durability == "memory" and not found.clean_stop,
     )
 
 
-def _state(found: StoreRecovered) -> tuple[StableState, int] | None:
-    if found.stable is None or found.stable_damaged:
+def _state(config: BusConfig, found: StoreRecovered) -> tuple[StableState, int] | None:
+    """None on a new disk. Raises StoreDamaged, and WrongFolder for the state of another release."""
+    if found.stable_damaged:
+        raise StoreDamaged(config.data, "the stable state does not fit its checksum")
+    if found.stable is None:
         return None
     try:
         return decode_state(found.stable)
-    except BadFrame:
-        return None
+    except ForeignState as error:
+        raise WrongFolder(config.data, "a stable state of version", error.version, STATE_VERSION) from None
+    except BadFrame as error:
+        raise StoreDamaged(config.data, f"the stable state: {error}") from error
 
 
 def _at(store: LogStore, found: Recovered, topics: Topics) -> Recovered:

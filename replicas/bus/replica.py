@@ -74,6 +74,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
         self._know_members()
         self.background(self.links.run())
         self.background(self.retention.run())
+        self.background(shell.asides.watch(lambda: shell.cluster() if shell.core.takes_part and shell.core.view else 0))
         self.background(self._verify())
         if config.check_invariants:
             self.background(self._check_invariants())

@@ -14,6 +14,7 @@ import structlog
 from broker.feed import Feed
 from broker.gateway import Gateway, Reply, Standing
 from broker.peers import PeerTransport
+from replicas.asides import Asides
 from replicas.bus.agreement import Agreement
 from replicas.bus.config import BusConfig
 from replicas.bus.directory import Addresses, Directory, Introduced
@@ -74,6 +75,7 @@ class Shell:
         self._core_ended = False  # it asked for a restart: no further step of it (sequencer/output.py)
         self._machine: Machine | None = None
         self.leaving = False
+        self.asides = Asides(config.data, config.id)
         self.directory = Directory(config)
         self.transport: PeerTransport[o.Received | Introduced] | None = None
         self.gateway: Gateway | None = None
@@ -109,8 +111,6 @@ class Shell:
         newest = next(iter(opened.store.snapshots()), None)
         if newest is not None and newest.slot >= opened.recovered.first:
             self.feed_event(o.SnapshotMade(newest.name, newest.slot, newest.chain, newest.chunks))
-        if opened.set_aside is not None:
-            self.log.error("data_set_aside", moved_to=str(opened.set_aside[0]), why=opened.set_aside[1])
         self._plan_turn()
 
     def _use_topics(self, topics: Topics) -> None:
@@ -344,7 +344,7 @@ class Shell:
 
     def unready(self) -> RingcastError | None:
         """Why nothing can be ordered here now, else None."""
-        return trouble_of(self.core, leaving=self.leaving)
+        return trouble_of(self.core, self.asides.found, leaving=self.leaving)
 
     def trouble(self) -> RingcastError | None:
         """Why nothing is taken in here now; a view change is no reason: V10 publishes what comes meanwhile."""
@@ -377,7 +377,7 @@ class Shell:
 
     def _status(self) -> Mapping[str, Plain]:
         return {
-            **status_of(self.core, self.config, leaving=self.leaving),
+            **status_of(self.core, self.config, self.asides.found, leaving=self.leaving),
             **self.space(),
             "connected": self.transport.connected if self.transport else (),
             "clients_connected": self.gateway.connections if self.gateway else 0,

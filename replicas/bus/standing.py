@@ -1,6 +1,6 @@
 """What a replica says of itself: one word of state, why it cannot order, and the rows of the query `status`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from replicas import supervisor
 from replicas.bus.accepted_loss import advice
@@ -11,6 +11,7 @@ from ringcast.errors import NotInQuorum, NotReady, RingcastError
 from ringcast.strict import Plain
 from sequencer.core import Core
 from sequencer.quorum import majority
+from store.aside import Aside
 
 WAITS_TO_BE_ADDED = "not a member: waiting to be added"
 
@@ -26,6 +27,8 @@ def state_of(core: Core, *, leaving: bool) -> str:
         return "damaged: repairing"
     if core.outside:
         return WAITS_TO_BE_ADDED
+    if core.lost:
+        return "damaged: its folder was set aside, waiting for the others"
     if core.stable.wiped:
         return "wiped: waiting to be readmitted"
     if core.blank:
@@ -39,11 +42,11 @@ def state_of(core: Core, *, leaving: bool) -> str:
     return "catching up" if advice(core) is None else "waiting for a quorum that remembers"
 
 
-def trouble_of(core: Core, *, leaving: bool) -> RingcastError | None:
+def trouble_of(core: Core, asides: Sequence[Aside] = (), *, leaving: bool) -> RingcastError | None:
     """Why nothing can be ordered here now, else None."""
     if core.in_quorum() and not leaving:
         return None
-    state, reason = state_of(core, leaving=leaving), advice(core)
+    state, reason = state_of(core, leaving=leaving), advice(core, asides)
     if state == "no quorum":
         return NotInQuorum(replica=core.me, connected=connected(core), quorum=majority(core.members), reason=reason)
     return NotReady(replica=core.me, state=state, reason=reason)
@@ -60,7 +63,7 @@ def staying(core: Core) -> int:
     return sum(peer.status is not None and not peer.status.leaving for peer in peers)
 
 
-def status_of(core: Core, config: BusConfig, *, leaving: bool) -> Mapping[str, Plain]:
+def status_of(core: Core, config: BusConfig, asides: Sequence[Aside] = (), *, leaving: bool) -> Mapping[str, Plain]:
     """The core's part of the query `status` (docs/wire.md, "Queries")."""
     status = core.status()
     view = status.view
@@ -89,7 +92,8 @@ def status_of(core: Core, config: BusConfig, *, leaving: bool) -> Mapping[str, P
         "disk_full": status.disk_full,
         "in_quorum": status.in_quorum,
         "possible_loss": status.possible_loss,
-        "advice": advice(core),
+        "advice": advice(core, asides),
+        "set_aside": tuple({**one._asdict(), "folder": str(one.folder)} for one in asides),
         "incarnation": tuple(core.stable.incarnation),
         "version": VERSION,
         "wall_us": wall_us(),

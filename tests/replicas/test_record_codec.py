@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.bus.record_codec import decode_record, decode_state, encode_record, encode_state
+from replicas.bus.record_codec import ForeignState, decode_record, decode_state, encode_record, encode_state
 from ringcast.errors import BadFrame
 from sequencer.chain import digest
 from sequencer.types import Entry, Incarnation, Request, Sequence, SlotRecord, StableState, ViewNumber
@@ -79,5 +79,5 @@ def test_a_damaged_state_raises_nothing_else(state: StableState, data: st.DataOb
 def test_a_state_of_another_version() -> None:
     encoded = bytearray(encode_state(StableState(1, 1, INCARNATION), 0))
     encoded[1] = 9
-    with pytest.raises(BadFrame, match="version"):
+    with pytest.raises(ForeignState, match="version 9"):
         decode_state(bytes(encoded))

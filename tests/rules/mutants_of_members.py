@@ -40,6 +40,18 @@ class GenesisByQuorum(Rules):
         return len(promisers) > len(members) // 2
 
 
+@gets_wrong("D6 lost members found a cluster")
+class LostFounds(Rules):
+    def may_found(self, *, lost: bool) -> bool:
+        return True
+
+
+@gets_wrong("D6 a set-aside disk is a new one")
+class ForgetsTheLoss(Core):
+    def __init__(self, config: Any, member: int, recovered: Any, *more: Any, **named: Any) -> None:
+        super().__init__(config, member, replace(recovered, lost=None), *more, **named)
+
+
 @gets_wrong("V0 answers a genesis of another disk")
 class AnswersAnyGenesis(Core):
     def on_prepare(self, sender: int, message: Prepare) -> None:

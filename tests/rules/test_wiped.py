@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from sequencer.messages import Broadcast, Joined, Known, NewView, Prepare, Promise, Read, ReadOk
+from sequencer.messages import Broadcast, Join, Joined, Known, NewView, Prepare, Promise, Read, ReadOk
+from sequencer.output import RecoverAsked
 from sequencer.types import NO_VIEW, Identity, Incarnation, ViewNumber
 from tests.rules.trial import Trial, rule
 from tests.sequencer.builders import (
@@ -117,6 +118,47 @@ def test_a_blank_member_answers_a_genesis_that_names_its_disk(trial: Trial) -> N
         member.hear(1, asked, cluster=0)
         one(member.settle(), Promise, to=1)
         assert member.durable().marks == {CLUSTER}
+
+
+@rule("D6 lost members found a cluster", "D6 a set-aside disk is a new one")
+def test_a_lost_member_promises_no_genesis(trial: Trial) -> None:
+    """D6: else it is blank, but says wiped in its JOIN, and neither proposes nor promises a genesis"""
+    member = Host(World(), trial.bench().config, 2, rules=trial.rules, core=trial.core)
+    member.start(lost=0)
+    after = [*member.settle(), *member.wait(5)]
+    member.hear(1, genesis(member), cluster=0)
+    with trial.decides():
+        assert {sent.wiped for sent in matching(after, Join)} == {True}
+        assert not matching(member.settle(), Promise)
+        assert member.durable().marks == frozenset()
+
+
+@rule("D6 lost members found a cluster")
+def test_a_blank_member_proposes_no_genesis_beside_a_lost_one(trial: Trial) -> None:
+    """D6: nor does a blank member that hears it propose one"""
+    member = blank(trial, 1)
+    member.hear(2, join(2), cluster=0)
+    member.hear(3, join(3, wiped=True), cluster=0)
+    with trial.decides():
+        assert not matching([*member.settle(), *member.wait(500)], Prepare)
+        assert not member.running.stable.marks
+
+
+@rule("D6 a set-aside disk is a new one")
+def test_members_that_are_all_lost_wait_for_an_operator(trial: Trial) -> None:
+    """D6: whose cluster is known is a wiped member of it from the start"""
+    group = trial.group()
+    for host in group.hosts.values():
+        host.start(lost=CLUSTER)
+    group.run(1_000)
+    with trial.decides():
+        for host in group.up:
+            assert (host.durable().cluster, host.durable().wiped) == (CLUSTER, True)
+            assert host.running.view is None
+        group[2].step(RecoverAsked())
+        group.run_until(group.runs)
+        assert {host.durable().cluster for host in group.up} == {CLUSTER}
+        assert all(host.running.status().possible_loss for host in group.up)
 
 
 @rule("V0 forgets its marks")

@@ -66,7 +66,7 @@ class Host:
 
     # ------------------------------------------------------------------ life
 
-    def start(self, *, lost_memory: bool = False) -> Output:
+    def start(self, *, lost_memory: bool = False, lost: int | None = None) -> Output:
         """Start a process on the disk as it is; its first step."""
         self.starts += 1
         self.halted, self.restart = "", False
@@ -74,6 +74,8 @@ class Host:
         recovered = self.disk.recover()
         if lost_memory:
             recovered = replace(recovered, lost_memory=True)
+        if lost is not None:
+            recovered = replace(recovered, lost=lost)
         random = Random(self.member * 1_000 + self.starts)
         fresh = storage(self.member) if self.starts == 1 else random.getrandbits(63)
         self.core = self._core(
