@@ -26,6 +26,7 @@ from replicas.hosting import check_libzmq
 from replicas.settings import ConfigError, ReplicaConfig
 from replicas.versions import VERSION, libraries
 from ringcast.errors import KeysUnusable
+from store.aside import present
 
 Verdict: TypeAlias = Literal["ok", "warning", "failed"]
 
@@ -56,7 +57,7 @@ def machine() -> list[Finding]:
 
 def examine(config: ReplicaConfig, role: str) -> list[Finding]:
     """A replica as its configuration describes it, whether it runs or not."""
-    parts = (disk(config), ports(config), keys(config, role), peers(config))
+    parts = (disk(config), folders(config), ports(config), keys(config, role), peers(config))
     return [finding for part in parts for finding in part]
 
 
@@ -119,6 +120,22 @@ def disk(config: ReplicaConfig) -> Iterator[Finding]:
     slow = seconds > SYNC_SLOW_S
     what, step = f"a sync takes {seconds * 1e3:.1f} ms", "take a faster disk; every receipt waits for a sync"
     yield Finding("sync", "warning" if slow else "ok", what, step if slow else "")
+
+
+def folders(config: ReplicaConfig) -> Iterator[Finding]:
+    """Was a data folder set aside (D6)?"""
+    if not config.data.name:
+        return
+    for one in present(config.data):
+        what = f"it was damaged and set aside: {one.folder} ({one.why})"
+        if one.pending:
+            step = (
+                "start the other replicas, so that it comes back through them; if too few have data: restore a backup, "
+                "or give up what was there with `ringcast recover --accept-loss`"
+            )
+            yield Finding("folder", "failed", what, step)
+        else:
+            yield Finding("folder", "warning", what, "it came back; look at the disk, then move that folder away")
 
 
 def _sync_seconds(folder: Path) -> float:

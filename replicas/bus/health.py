@@ -38,7 +38,7 @@ def checks(shell: Shell) -> Checks:
     return {
         "disk": "no space (D5)" if core.disk_full else None,
         "log": "damaged records are being repaired (D6)" if core.damage else None,
-        "folder": told(shell.asides.found) if core.lost else None,
+        "folder": told(shell.asides.found) if any(one.pending for one in shell.asides.found) else None,
         "memory": "wiped: no vote until it is readmitted (V0)" if core.stable.wiped else None,
         "membership": member,
         "quorum": None if heard >= quorum else f"hears {heard} of {len(core.members)} members, needs {quorum}",

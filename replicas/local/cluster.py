@@ -321,7 +321,8 @@ class LocalCluster:
             if advice is None:
                 advised_since.pop(member, None)
             elif time.monotonic() - advised_since.setdefault(member, time.monotonic()) > ADVISED_FOR_S:
-                raise MemoryLost(advice)
+                known = (self.advice(one) for one in self.replicas)
+                raise MemoryLost("\n".join(dict.fromkeys(one for one in known if one)))
             return False
 
         self._wait("ready", reached, members, timeout_s)

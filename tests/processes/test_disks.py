@@ -1,17 +1,21 @@
 """One member's disk is new, old or damaged: it must come back clean, and nobody may lose anything (V0, D6)."""
 
 import asyncio
+import mmap
 import random
 import shutil
 import socket
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from replicas.local.cluster import LocalCluster
+import ringcast
+from replicas.local.cluster import LocalCluster, MemoryLost
 from replicas.local.files import HOST
 from store.contract import NO_CHAIN, Append
-from store.folder import DATA_NAME
+from store.folder import DATA_NAME, cluster_in
 from store.journal import FRAME_BYTES, FRAMES, JOURNAL_NAME, encode_block
 from tests.processes.agreement import assert_agreement, ring_is_whole, until
 from tests.processes.conftest import Start
@@ -186,6 +190,67 @@ async def test_a_wiped_member_is_no_quorum_for_the_last_one(start_cluster: Start
     await load.more(50)
     await load.stop()
     await assert_agreement(cluster, load)
+
+
+async def test_all_folders_that_are_damaged_at_one_start_wait_for_an_operator(start_cluster: Start) -> None:
+    """D6: n members on empty disks are no new cluster; every output names the folders and the way out."""
+    cluster = start_cluster(3)
+    load = Load(cluster.path, clients=1)
+    await load.start()
+    await load.reach(50)
+    await until(lambda: all(cluster_in(Path(one.data)) for one in cluster.replicas.values()))
+    await load.stop()
+    await asyncio.to_thread(cluster.stop)
+    for replica in cluster.replicas.values():
+        with (Path(replica.data) / DATA_NAME).open("r+b") as file:
+            file.write(b"\xff" * 2 * mmap.PAGESIZE)
+    await asyncio.to_thread(cluster.start)
+    with pytest.raises(MemoryLost) as caught:
+        await asyncio.to_thread(cluster.wait_ready)
+    for replica in cluster.replicas.values():
+        assert f"{replica.data}.damaged-1" in str(caught.value)
+    for command in (["status"], ["health"], ["doctor"]):
+        found = await _said_by(cluster, *command)
+        assert all(f"{replica.data}.damaged-1" in found for replica in cluster.replicas.values()), found
+        assert "recover --accept-loss" in found
+    assert "again from view" in await _said_by(cluster, "recover", "--accept-loss")
+    await asyncio.to_thread(cluster.wait_ready)
+    async with ringcast.connect(cluster.path) as bus:
+        status = await bus.status()
+    assert status.more["possible_loss"]
+
+
+async def _said_by(cluster: LocalCluster, *command: str) -> str:
+    """What a command prints, in one line, however wide."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "cli", "--cluster", str(cluster.path), *command,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    return said.decode().replace("\n", "")
+
+
+async def test_a_folder_that_was_set_aside_is_named_until_it_is_moved_away(start_cluster: Start) -> None:
+    """D6: the member comes back through its peers, and says what happened."""
+    cluster = start_cluster(3)
+    load = Load(cluster.path, clients=1)
+    await load.start()
+    await load.reach(50)
+    await asyncio.to_thread(cluster.kill, VICTIM)
+    data = Path(cluster.replicas[VICTIM].data)
+    (data / DATA_NAME).write_bytes(b"\xff" * 100_000)
+    await _come_back(cluster, load)
+    aside = data.with_name(f"{data.name}.damaged-1")
+    assert f"a damaged folder was set aside: {aside}" in await _said_by(cluster, "status")
+    aside.rename(aside.with_name("looked-at"))
+    await until(lambda: not cluster.advice(VICTIM) and not _asides(cluster))
+
+
+def _asides(cluster: LocalCluster) -> float:
+    """As /metrics says it."""
+    with urllib.request.urlopen(f"{cluster.replicas[VICTIM].http}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return float(next(line for line in text.splitlines() if line.startswith("ringcast_folders_set_aside{")).split()[1])
 
 
 def _is_up(cluster: LocalCluster, member: int) -> bool:

@@ -23,9 +23,10 @@ from ringcast.bus.topics import CUSTOMERS_TOPIC
 from ringcast.errors import NotReady, RingcastError
 from ringcast.market.types import Party
 from ringcast.wire import LINEARIZABLE, LOCAL, Answer, Fetched, Query
-from sequencer.output import Output, ReadAsked, ResetDisk, TrimAsked
+from sequencer.output import Output, ReadAsked, RecoverAsked, ResetDisk, TrimAsked
+from store.aside import memory_of
 from store.contract import TrimLog
-from store.errors import DiskFailed, DiskFull
+from store.errors import DiskFailed, DiskFull, WrongFolder
 
 CLIENT = bytes(16)
 Start = Callable[..., Shell]
@@ -364,3 +365,51 @@ async def test_a_damaged_folder_is_set_aside(opener: Opener) -> None:
     assert (aside / "data.mdb").read_bytes().startswith(b"garbage")
     assert again.core.stable.storage != shell.core.stable.storage
     again.close(5.0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_member_whose_folder_was_set_aside_is_lost_and_not_new(opener: Opener, known: bool) -> None:
+    """D6: alone it waits for an operator, over restarts, and begins no cluster."""
+    shell = opener.open()
+    await until(shell.core.in_quorum)
+    cluster = shell.cluster()
+    shell.asides.look(cluster if known else 0)
+    shell.close(5.0)
+    (opener.folder / "data.mdb").write_bytes(b"garbage" * 10_000)
+    for _ in range(2):
+        shell = opener.open()
+        await until(lambda shell=shell: shell.core.started)  # type: ignore[misc]
+        await asyncio.sleep(0.05)  # a genesis of one takes a millisecond
+        assert shell.cluster() == (cluster if known else 0)
+        why = str(shell.unready())
+        assert str(opener.folder.with_name("data.damaged-1")) in why
+        assert ("recover --accept-loss" if known else "set-aside.json") in why
+        assert shell.core.view is None
+        shell.close(5.0)
+    if known:
+        shell = opener.open()
+        await until(lambda: shell.core.started)
+        shell.feed_event(RecoverAsked())
+        await until(shell.core.in_quorum)
+        assert shell.core.status().possible_loss
+        shell.asides.look(shell.cluster())
+        assert not any(one.pending for one in shell.asides.found)
+    else:
+        memory_of(opener.folder).unlink()
+        shell = opener.open()
+        await until(shell.core.in_quorum)
+    shell.close(5.0)
+
+
+async def test_the_state_of_another_release_is_refused_by_name(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not damage: after a way back to an older release the whole cluster would begin anew."""
+    shell = opener.open()
+    await until(shell.core.in_quorum)
+    shell.close(5.0)
+    monkeypatch.setattr("replicas.bus.record_codec.STATE_VERSION", 1)
+    with pytest.raises(WrongFolder, match="stable state of version"):
+        opener.open()
+    monkeypatch.undo()
+    shell = opener.open()
+    await until(shell.core.in_quorum)
+    shell.close(5.0)
