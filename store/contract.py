@@ -253,6 +253,12 @@ class LogStore(Protocol):
     def record_bytes(self, first: int, slots_max: int) -> list[int]:
         """Bytes on disk of each slot from `first` on, at most `slots_max`; what the journal alone has is left out."""
 
+    def keep_reserve(self) -> None:
+        """Set a little space aside for a full disk, if there is plenty of it and none is set aside."""
+
+    def release_reserve(self) -> None:
+        """Give it back: for what is about to free more."""
+
     def mark_clean_stop(self) -> None:
         """Say durably that this stop was orderly (D2). Nothing is committed after it."""
 

@@ -50,6 +50,7 @@ from store.recovery import (
     check_rows,
     damaged_chunks,
 )
+from store.reserve import Reserve
 from store.snapshot import Row, SnapshotFolder, decode_slot, encode_chunks, snapshot_name
 from store.transaction import (
     CLEAN_STOP_KEY,
@@ -84,6 +85,7 @@ class LmdbStore:
         self._tail: tuple[Journaled, ...] = ()  # durable in the journal, not in LMDB yet
         self._committing: Sequence[Operation] = ()
         self._snapshots = SnapshotFolder(path / "snapshots")
+        self._reserve = Reserve(path)
 
     # -------------------------------------------------------------- start and stop
 
@@ -321,6 +323,12 @@ class LmdbStore:
         index = (self.log_bytes() - environment.used_bytes(LOG)) // max(1, end - first)
         return [size + index for size in found]
 
+    def keep_reserve(self) -> None:
+        self._reserve.make()
+
+    def release_reserve(self) -> None:
+        self._reserve.release()
+
     # -------------------------------------------------------------- the tables
 
     def row(self, table: str, key: bytes) -> bytes | None:
@@ -388,11 +396,15 @@ class LmdbStore:
                     f"it says {slot}: write it with every applied slot"
                 )
             name = snapshot_name(slot, secrets.token_bytes(4))
-            chunks = encode_chunks(name, slot, chain, self._state_rows(view), chunk_bytes)
-            try:
-                return self._snapshots.write(name, slot, chain, chunks)
-            except OSError as error:
-                raise disk_error(self.path, error, 0) from error
+            while True:
+                chunks = encode_chunks(name, slot, chain, self._state_rows(view), chunk_bytes)
+                try:
+                    return self._snapshots.write(name, slot, chain, chunks)
+                except OSError as error:
+                    failed = disk_error(self.path, error, 0)
+                    # A trim that is owed is worth more than an older one that a peer may be fetching.
+                    if not isinstance(failed, DiskFull) or not self._snapshots.drop_older():
+                        raise failed from error
 
     def _state_rows(self, view: LogView) -> Iterator[Row]:
         for table in STATE_TABLES:

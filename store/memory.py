@@ -308,6 +308,12 @@ class MemoryStore:
     def log_bytes(self) -> int:
         return sum(HEADER_BYTES + len(record.body) for record in self._content.records.values())
 
+    def keep_reserve(self) -> None:
+        return
+
+    def release_reserve(self) -> None:
+        return
+
     def file_size(self) -> FileSize:
         return FileSize(self.log_bytes(), 0)
 

@@ -200,6 +200,12 @@ class SnapshotFolder:
         self._keep(lambda file: file.name in kept)
         return made
 
+    def drop_older(self) -> bool:
+        """Delete all but the newest; False if there is nothing older."""
+        older = self.list()[1:]
+        self.drop(lambda file: file in older)
+        return bool(older)
+
     def drop(self, unwanted: Callable[[SnapshotFile], bool]) -> None:
         """Delete the snapshots that `unwanted` names."""
         self._keep(lambda file: not unwanted(file))

@@ -6,7 +6,8 @@ ticket may be larger). The queue is not cut short: a step's output cannot be tak
 has no way on: `submit` raises WriterStopped and the writer has failed.
 
 Failures (D5). No space: the group stays at the head of the queue, nothing is retried until `resume()`, tickets are
-still taken. Anything else is final: the queue is dropped and `submit` raises.
+still taken. What frees space may be put before all of them then (`put_first`). Anything else is final: the queue is
+dropped and `submit` raises.
 """
 
 import time
@@ -85,6 +86,8 @@ class Writer:
         self._backlog_bytes_max = backlog_bytes_max
         self._wake = Condition()
         self._queue: deque[_Entry] = deque()
+        self._first: deque[Sequence[Any]] = deque()  # a transaction each
+        self._first_waits = False  # it did not fit either
         self._newest_ticket = 0
         self._backlog_bytes = 0
         self._full = False
@@ -116,6 +119,15 @@ class Writer:
             self._backlog_bytes += entry.size_bytes
             self._wake.notify()
 
+    def put_first(self, operations: Sequence[Any]) -> None:
+        """Carry these out before the queue, in a transaction of their own, even while there is no space.
+
+        For what only frees space and does not depend on anything that is queued; it has no ticket.
+        """
+        with self._wake:
+            self._first.append(operations)
+            self._wake.notify()
+
     @property
     def backlog_bytes(self) -> int:
         """Bytes submitted and not durable."""
@@ -134,7 +146,7 @@ class Writer:
     def resume(self) -> None:
         """There may be space again: try from the ticket that did not fit."""
         with self._wake:
-            self._full = False
+            self._full = self._first_waits = False
             self._wake.notify()
 
     def stop(self, timeout_seconds: float) -> bool:
@@ -150,6 +162,10 @@ class Writer:
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
+            if not group:
+                if not self._carry_out_first():
+                    return
+                continue
             started = time.monotonic()
             operations = [operation for entry in group for operation in entry.operations]
             try:
@@ -161,9 +177,7 @@ class Writer:
                 self._on_failure(error)
                 continue
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be acknowledged (D5)
-                with self._wake:
-                    self._failure = str(error) if isinstance(error, StoreError) else repr(error)
-                self._on_failure(error)
+                self._fail(error)
                 return
             seconds = time.monotonic() - started
             if operations:
@@ -171,10 +185,32 @@ class Writer:
             self._done(group, bool(operations), seconds)
             self._on_durable(group[-1].ticket)
 
+    def _fail(self, error: Exception) -> None:
+        with self._wake:
+            self._failure = str(error) if isinstance(error, StoreError) else repr(error)
+        self._on_failure(error)
+
+    def _carry_out_first(self) -> bool:
+        """One transaction of those that free space; then the queue's head is tried again. False: the disk failed."""
+        try:
+            self._store.commit(self._first[0])
+        except DiskFull:
+            self._first_waits = True  # until `resume`: the queue's head has reported it
+            return True
+        except Exception as error:  # noqa: BLE001 - D5, as for any other
+            self._fail(error)
+            return False
+        with self._wake:
+            self._first.popleft()
+            self._full = bool(self._first) and self._full
+        return True
+
     def _next_group(self) -> list[_Entry] | None:
         """The tickets of the next transaction, still queued; None: end the thread."""
         with self._wake:
-            self._wake.wait_for(lambda: self._stopping or (self._queue and not self._full))
+            self._wake.wait_for(lambda: self._stopping or self._may_free() or (self._queue and not self._full))
+            if self._may_free() and not self._stopping:
+                return []
             if not self._queue or self._full:
                 return None
             group: list[_Entry] = []
@@ -185,6 +221,9 @@ class Writer:
                     break
                 group.append(entry)
             return group
+
+    def _may_free(self) -> bool:
+        return bool(self._first) and not self._first_waits
 
     def _done(self, group: Sequence[_Entry], committed: bool, seconds: float) -> None:
         size = sum(entry.size_bytes for entry in group)

@@ -1,5 +1,7 @@
 """The shell's side of the disk: what the core persists becomes operations of the store, tickets come back as events.
 
+A trim on a full disk goes before all that waits for space (C2, D5): it deletes what is durable and delivered.
+
 The writer numbers its own tickets, since rows of the state machine travel without a ticket of the core's: they join the
 next one, and go alone only when somebody waits for them or the ring is quiet (K1: no reply waits for them).
 
@@ -81,6 +83,7 @@ class Disk:
         self._newest_durable = 0  # set by the writer's thread
         self._told = False  # a call of `_advance` is on its way to the loop
         self._full = False
+        self._trying = False  # a resume of the writer is planned
         self._stopped = False
         self._slow_until = 0.0  # nothing is journaled before
         self.journaled = NO_COUNTS  # for metrics: what went to the journal
@@ -95,11 +98,17 @@ class Disk:
         self._writer.submit(self._ticket, operations)
 
     def journal(self, core_ticket: int, operations: Sequence[Operation]) -> bool:
-        """Make a ticket of the core's durable now and tell it in the loop's next turn; False: `submit` it.
+        """Take a ticket of the core's past the queue, and tell it when it is durable; False: `submit` it.
 
         After a failure nothing may be written any more, and `submit` lets the writer's thread meet and report that: the
         reaction to a failure is in one place (D5).
         """
+        if self._full and operations and all(isinstance(one, c.TrimLog | c.DeleteRange) for one in operations):
+            self.store.release_reserve()
+            for part in (c.TrimLog, c.DeleteRange):  # pages that a transaction frees are used by the next but one
+                self._writer.put_first([one for one in operations if isinstance(one, part)])
+            self.submit(core_ticket, ())
+            return True
         started = time.monotonic()
         if not self._journaling or self._core_tickets or self._full or started < self._slow_until:
             return False
@@ -193,7 +202,13 @@ class Disk:
         if not self._full:
             self._full = True
             self._on_full(self._core_tickets[0][1] if self._core_tickets else 0)
-        self._loop.call_later(SPACE_CHECK_S, self._writer.resume)
+        if not self._trying:
+            self._trying = True
+            self._loop.call_later(SPACE_CHECK_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._trying = False
+        self._writer.resume()
 
 
 __all__ = ["Disk", "StoreError", "operation_of"]

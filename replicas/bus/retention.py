@@ -47,7 +47,8 @@ class Retention:
     """Looks at the log ten times a second.
 
     `store()` gives the present store, `applied()` the next slot to apply, `time_us()` the time of the last applied
-    slot, `lagging(slot)` the members that the core would wait for, `busy()` whether the disk or the core cannot trim.
+    slot, `lagging(slot)` the members that the core would wait for, `busy()` whether the core cannot trim, `full()`
+    whether the disk has no space (D5).
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Retention:
         time_us: Callable[[], int],
         lagging: Callable[[int], Sequence[int]],
         busy: Callable[[], bool],
+        full: Callable[[], bool],
         flush: Callable[[], "asyncio.Future[None]"],
         feed_event: Callable[[o.Event], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Retention:
         self._time_us = time_us
         self._lagging = lagging
         self._busy = busy
+        self._full = full
         self._flush = flush
         self._feed_event = feed_event
         self._log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
@@ -105,6 +108,8 @@ class Retention:
         store = self._store()
         newest = next(iter(store.snapshots()), None)
         owed = self._owed(store)
+        if not self._full():
+            store.keep_reserve()
         if self._due(store, newest, owed):
             newest = await self.make_snapshot()
         self._trim(store, newest, owed)
@@ -180,12 +185,11 @@ class Retention:
         since = self._applied() - start
         if since <= 0:
             return False
-        if since >= self.config.snapshot_slots or self._bytes_since(store, newest) >= self.config.snapshot_bytes:
+        bytes_since, paused = self._bytes_since(store, newest), now_us() - self._snapshot_us < self._pause_us
+        full, blocked = self._full(), owed.first > start
+        if not full and (since >= self.config.snapshot_slots or bytes_since >= self.config.snapshot_bytes):
             return True
-        blocked = owed.first > (newest.slot if newest is not None else store.bounds()[0])
-        if not blocked:
-            return False
-        return self._presses(store) or now_us() - self._snapshot_us >= self._pause_us
+        return blocked and ((self._presses(store) and not full) or not paused)
 
     def _presses(self, store: LogStore) -> bool:
         """The log is so far beyond its bound that it is trimmed now, not a few seconds later."""
@@ -207,7 +211,10 @@ class Retention:
         """One snapshot of the state as it stands; the log goes on meanwhile."""
         store = self._store()
         started = self._snapshot_us = now_us()
-        await self._flush()
+        if self._full():  # it stands at what is durable, and has the space that was kept for it
+            store.release_reserve()
+        else:
+            await self._flush()
         made = await asyncio.to_thread(store.make_snapshot, self.config.snapshot_chunk_bytes)
         self._pause_us = min(SNAPSHOT_PAUSE_MAX_US, max(SNAPSHOT_PAUSE_US, (now_us() - started) * SNAPSHOT_SHARE))
         self._feed_event(o.SnapshotMade(made.name, made.slot, made.chain, made.chunks))
@@ -239,7 +246,8 @@ def retention_of(shell: Shell) -> Retention:
         applied=lambda: shell.machine.topics.applied,
         time_us=lambda: shell.machine.topics.time_us,
         lagging=lambda slot: shell.core.lagging(slot),  # noqa: PLW0108 - the core is another one after a restart
-        busy=lambda: shell.disk.full or shell.core.opening or bool(shell.core.damage),
+        busy=lambda: shell.core.opening or bool(shell.core.damage),
+        full=lambda: shell.disk.full,
         flush=shell.flush_rows,
         feed_event=shell.feed_event,
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from replicas.bus.overview import Overview
 from replicas.local.cluster import LocalCluster
 from tests.processes.agreement import assert_agreement, ring_is_whole
 from tests.processes.load import Load
+from tests.processes.running import small_disk
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -26,20 +26,10 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     """Three replicas that are not started; the data folder of VICTIM is a file system of its own."""
     found = LocalCluster.create(tmp_path / "cluster", 3, {"check_invariants": True})
     data = Path(found.replicas[VICTIM].data)
-    data.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "ringcast-test", str(data)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no `mount` to make a small disk with")
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here, it takes the right to mount: {done.stderr.strip()}")
-    try:
+    with small_disk(data, DISK_BYTES):
         yield found
-    finally:
         for member in found.running():
             found.kill(member)
-        subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
 def fill(data: Path) -> Path:

@@ -17,6 +17,7 @@ from replicas.local.cluster import LocalCluster
 from tests.processes.agreement import ring_is_whole, same_everywhere, until
 from tests.processes.conftest import Start
 from tests.processes.load import Load
+from tests.processes.running import running, small_disk
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -134,6 +135,36 @@ async def test_a_member_that_is_stuck_holds_nobody_and_gets_a_snapshot(start_clu
     cluster.signal(3, signal.SIGCONT)
     await ring_is_whole(cluster)
     await same_everywhere(cluster.path, 3)
+
+
+async def test_a_full_disk_comes_back_when_the_bound_is_lowered(tmp_path: Path) -> None:
+    """D5: nothing is deleted by hand, nothing is restarted, and nothing acknowledged above the bound is lost."""
+    cluster = LocalCluster.create(tmp_path / "cluster", 1, {"retention_bytes": 50_000_000})
+    data = Path(cluster.replicas[1].data)
+    with small_disk(data, 40 * MIB), running(cluster):
+        payload = os.urandom(50_000)
+        async with ringcast.connect(str(cluster.path), timeout=120) as bus:
+            publishing = asyncio.create_task(_publish(bus, payload, 50_000_000))
+            await _is(cluster, "read-only: disk full")
+            _set(cluster, "retention_bytes = 8000000")
+            last = await publishing
+            assert (await bus.fetch("fill", last, 1))[0].payload == payload
+            await _is(cluster, "serving")
+
+
+async def _is(cluster: LocalCluster, state: str) -> None:
+    """Wait until the only replica says so."""
+    async with asyncio.timeout(60):
+        while True:
+            if (await _rows(cluster))[1].get("state") == state:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _publish(bus: ringcast.Bus, payload: bytes, size: int) -> int:
+    for _ in range(size // len(payload)):
+        receipt = await bus.publish("fill", payload)
+    return receipt.offset
 
 
 def _running(cluster: LocalCluster) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from replicas.bus.disk import SLOW_FOR_S, SLOW_S, Disk
-from store.contract import Append, Operation, PutRow, SaveStable
+from store.contract import Append, DeleteRange, Operation, PutRow, SaveStable, TrimLog
 from store.errors import DiskFailed, DiskFull, StoreError
 from store.memory import MemoryStore
 from tests.store.helpers import append
@@ -153,6 +153,25 @@ async def test_nothing_is_journaled_on_a_full_disk(make: Make, store: Watched) -
     assert not disk.journal(1, [append(0)])
     await until(lambda: told.freed)
     assert disk.journal(1, [append(0)])
+
+
+async def test_a_trim_on_a_full_disk_goes_before_what_waits(make: Make, store: Watched) -> None:
+    """C2, D5: or the disk stays full, however far the bound is lowered. Its own ticket keeps its place (D4)."""
+    disk, told = make()
+    store.commit([append(0), append(1)])
+    store.committed.clear()
+    trim: list[Operation] = [TrimLog(1), DeleteRange("offsets", b"", b"k")]
+    assert not disk.journal(1, trim), "there is space: it waits for its turn"
+    full = DiskFull(Path("data"), "no space left")
+    store.fails += [full, full]
+    disk.submit(1, [append(2)])
+    await until(lambda: told.full)
+    assert disk.journal(2, trim)
+    await until(lambda: told.freed)
+    await until(lambda: told.persisted)
+    assert store.committed == [*trim, append(2)]
+    assert told.persisted == [2]
+    assert told.full == [1]
 
 
 async def test_a_failure_is_met_by_the_writer_too_and_ends_the_member(make: Make, store: Watched) -> None:

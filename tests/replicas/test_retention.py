@@ -35,6 +35,7 @@ class Replica:
         self.acked: dict[int, int] = {}  # members that lag
         self.snapshots = 0
         self.peak = 0
+        self.full = False
         monkeypatch.setattr(retentions, "now_us", lambda: self.now)
         self.retention = Retention(
             self.config,
@@ -43,6 +44,7 @@ class Replica:
             time_us=lambda: self.wall,
             lagging=lambda slot: [member for member, end in self.acked.items() if end < slot],
             busy=lambda: False,
+            full=lambda: self.full,
             flush=self.flush,
             feed_event=self.take,
         )
@@ -125,7 +127,7 @@ async def test_a_lowered_bound_takes_effect(monkeypatch: pytest.MonkeyPatch) -> 
     replica.order(*[100 * KB] * 60)
     await replica.until_idle(60)
     assert replica.first == 0
-    replica.retention.config = replica.config.model_copy(update={"retention_bytes": 2 * MIB})
+    replica.retention.use(replica.config.model_copy(update={"retention_bytes": 2 * MIB}))
     await replica.until_idle(60)
     assert replica.store.log_bytes() <= 2 * MIB
 
@@ -164,6 +166,22 @@ async def test_a_time_that_stands_still_ages_nothing_that_is_new(monkeypatch: py
     assert replica.first == 0
     await replica.until_idle(40)
     assert replica.first == 60
+
+
+async def test_on_a_full_disk_a_snapshot_is_made_for_a_trim_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D5: what waits for space is not waited for, and the space that was kept for it is used."""
+    replica = Replica(monkeypatch, snapshot_slots=10)
+    replica.order(*[100 * KB] * 30)
+    released: list[bool] = []
+    monkeypatch.setattr(replica.store, "release_reserve", lambda: released.append(True))
+    replica.full = True
+    monkeypatch.setattr(replica, "flush", None)
+    await replica.until_idle(60)
+    assert (replica.snapshots, replica.first, released) == (0, 0, [])
+    replica.retention.use(replica.config.model_copy(update={"retention_bytes": MIB}))
+    await replica.until_idle(60)
+    assert (replica.snapshots, released) == (1, [True])
+    assert replica.store.log_bytes() <= MIB
 
 
 @pytest.mark.parametrize("snapshot", [2 * MIB, 8 * MIB])

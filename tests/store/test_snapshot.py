@@ -1,6 +1,7 @@
 """Snapshot chunks and files on their own (C1, faults 28 and 30)."""
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from struct import pack
@@ -13,6 +14,7 @@ from store.contract import STATE_TABLES, PutRow, StageChunk, UseSnapshot
 from store.errors import ChunkDamaged, DiskFull, SnapshotGone, StoreMisuse
 from store.log import LmdbStore
 from store.records import checksum
+from store.reserve import RESERVE_BYTES, RESERVE_NAME
 from store.snapshot import (
     Row,
     SnapshotFolder,
@@ -196,6 +198,51 @@ def test_no_space_for_a_snapshot_does_not_stop_the_store(
     monkeypatch.undo()
     lmdb_store.commit(appends(2, 3))
     assert lmdb_store.make_snapshot(1 << 20).slot == 2
+
+
+def test_an_older_snapshot_makes_room_for_one_that_a_trim_needs(
+    lmdb_store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lmdb_store.commit([*appends(0, 3), applied(1)])
+    for slot in (1, 2):
+        lmdb_store.commit([applied(slot)])
+        lmdb_store.make_snapshot(1 << 20)
+    lmdb_store.commit([applied(3)])
+    sync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if len(list((lmdb_store.path / "snapshots").iterdir())) > 2:  # two whole ones, and the new one under way
+            raise OSError(errno.ENOSPC, "no space left")
+        sync(descriptor)
+
+    monkeypatch.setattr("store.snapshot.os.fsync", refuse)
+    assert lmdb_store.make_snapshot(1 << 20).slot == 3
+    assert [made.slot for made in lmdb_store.snapshots()] == [3, 2]
+
+
+def test_the_reserve_is_kept_where_there_is_plenty(lmdb_store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lmdb_store.path / RESERVE_NAME
+    for _ in range(2):
+        lmdb_store.keep_reserve()
+        assert path.stat().st_blocks * 512 >= RESERVE_BYTES
+    for _ in range(2):
+        lmdb_store.release_reserve()
+        assert not path.exists()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("store.reserve.os.posix_fallocate", refuse)
+    lmdb_store.keep_reserve()
+    assert not path.exists()
+    monkeypatch.undo()
+
+    class Room:
+        f_bavail, f_frsize = 2 * RESERVE_BYTES // 4096, 4096
+
+    monkeypatch.setattr("store.reserve.os.statvfs", lambda _: Room)
+    lmdb_store.keep_reserve()
+    assert not path.exists()
 
 
 def test_rows_out_of_order_are_refused_and_not_lost(lmdb_store: LmdbStore) -> None:

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,45 @@ def test_on_a_full_disk_the_queue_is_kept_until_resume(make: Make) -> None:
         gate.answers.put(None)
         assert heard.next_durable() == ticket
     assert heard.failures.empty()
+
+
+def test_on_a_full_disk_what_frees_space_goes_first(make: Make) -> None:
+    """C2, D5: it has no ticket; then the queue's head is tried at once, and again at each `resume`."""
+    writer, gate, heard = make()
+    writer.submit(1, save(1))
+    gate.next()
+    gate.answers.put(DiskFull(Path("data"), "no space left"))
+    heard.next_failure()
+    writer.put_first(save(8))
+    writer.put_first(save(9))
+    assert gate.next() == [b"8"]
+    gate.answers.put(DiskFull(Path("data"), "not even for this"))
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not writer._first_waits:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert writer.full
+    writer.resume()
+    assert gate.next() == [b"8"]
+    gate.answers.put(None)
+    assert gate.next() == [b"9"]
+    assert heard.durable.empty()
+    gate.answers.put(None)
+    assert gate.next() == [b"1"]
+    gate.answers.put(None)
+    assert heard.next_durable() == 1
+    assert heard.failures.empty()
+
+
+def test_a_failure_of_what_frees_space_is_final(make: Make) -> None:
+    writer, gate, heard = make()
+    writer.put_first(save(8))
+    gate.next()
+    error = DiskFailed(Path("data"), "EIO")
+    gate.answers.put(error)
+    assert heard.next_failure() is error
+    with pytest.raises(WriterStopped, match="EIO"):
+        writer.submit(1, save(1))
 
 
 def test_a_full_writer_can_be_stopped(make: Make) -> None:
