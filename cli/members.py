@@ -13,6 +13,7 @@ from replicas.bus.members import CHANGE, LIST
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import BUS, LocalClusterError, Role
 from replicas.local.registry import FILE_NAME
+from ringcast.strict import Plain
 
 POLL_S = 0.1
 #: What may pass by itself within moments: a process that starts, a replica that is not heard.
@@ -75,15 +76,22 @@ def add(
 @members_app.command("remove")
 @reported
 def remove(
-    member: MemberArgument, cluster: ClusterOption = None, timeout: TimeoutOption = 60.0, json: JsonOption = False
+    member: MemberArgument,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also where what only this one holds of the log is lost.")
+    ] = False,
+    cluster: ClusterOption = None,
+    timeout: TimeoutOption = 60.0,
+    json: JsonOption = False,
 ) -> None:
     """Remove a replica, dead or alive, one at a time; returns when the others go on without it.
 
+    It is refused while fewer than a quorum of those that stay hold the whole retained log: a new one fetches it first.
     If it runs it ends by itself, with exit code 7. Its id is not to be used again. Exit codes: 0 it is no member, also
     if it was none; 3 nobody can answer, or it took longer than --timeout; 4 refused: it says why, and what to do.
     """
     where = cluster_of(cluster)
-    found = run(_change(where, member, timeout, adds=False))
+    found = run(_change(where, member, timeout, adds=False, accept_loss=accept_loss))
     take_away(local_cluster(where), member)
     text = f"member {member} was removed" if found["changed"] else f"{member} is no member"
     _report(found, f"{text}: {_members(found)}", json)
@@ -99,7 +107,9 @@ def _report(found: dict[str, Any], text: str, json: bool) -> None:
 # ------------------------------------------------------------------ asking, and waiting
 
 
-async def _change(where: str, member: int, timeout_s: float, *, adds: bool) -> dict[str, Any]:
+async def _change(
+    where: str, member: int, timeout_s: float, *, adds: bool, accept_loss: bool = False
+) -> dict[str, Any]:
     """Ask until the change is in use and, for a newcomer, until it takes turns; the last answer, and `changed`."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -111,7 +121,10 @@ async def _change(where: str, member: int, timeout_s: float, *, adds: bool) -> d
                 return {**found, "changed": changed}
             refusal = None
             if (member in found["next_members"]) != adds:
-                refusal = await _ask(bus, member, _left(began, timeout_s), adds=adds)
+                wish: dict[str, Plain] = {"add": member} if adds else {"remove": member}
+                if accept_loss:
+                    wish["accept_loss"] = True  # named only where it is wanted: an older replica knows no such argument
+                refusal = await _ask(bus, wish, _left(began, timeout_s))
                 changed = changed or refusal is None
             said = _tell_progress(found, member, said)
             waited = loop.time() - began
@@ -130,9 +143,9 @@ def _is_done(found: dict[str, Any], member: int, *, adds: bool) -> bool:
     return member in found["ring"] if adds else member not in found["members"]
 
 
-async def _ask(bus: ringcast.Bus, member: int, seconds: float, *, adds: bool) -> ringcast.ChangeRefused | None:
+async def _ask(bus: ringcast.Bus, wish: dict[str, Plain], seconds: float) -> ringcast.ChangeRefused | None:
     try:
-        await bus.query(CHANGE, {"add" if adds else "remove": member}, timeout=seconds)
+        await bus.query(CHANGE, wish, timeout=seconds)
     except ringcast.ChangeRefused as refusal:
         return refusal
     return None
@@ -208,8 +221,10 @@ def _standing(found: dict[str, Any], member: int) -> str:
         return "is being added" if member in found["next_members"] else "waits to be added"
     if member not in found["next_members"]:
         return "is being removed"
+    if member in found["ring"] and member in found["heard"]:
+        return "takes turns, not whole" if member in found.get("not_whole", ()) else "takes turns"
     if member in found["ring"]:
-        return "takes turns" if member in found["heard"] else "is not heard"
+        return "is not heard"
     return "catches up" if member in found["heard"] else "is not heard"
 
 

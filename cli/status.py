@@ -8,7 +8,7 @@ from rich.live import Live
 
 from cli import render
 from cli.common import NO, OK, UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from replicas.bus.overview import Overview, verdict
+from replicas.bus.overview import Overview, lacks, verdict
 from replicas.bus.verification import verify as compare
 from sequencer.quorum import majority
 
@@ -59,7 +59,15 @@ def _show(replicas: list[dict[str, Any]], json: bool, disk: bool) -> None:
         for aside in one.get("set_aside", ()):
             folder, why = aside["folder"], aside["why"]
             render.error(f"replica {one['replica']}: a damaged folder was set aside: {folder} ({why}); {ASIDE_NEXT}")
+    _show_missing(replicas)
     _show_advice(replicas)
+
+
+def _show_missing(replicas: list[dict[str, Any]]) -> None:
+    """C3: who is no copy yet."""
+    for one in replicas:
+        if found := lacks(one):
+            render.error(f"replica {one['replica']} {found}")
 
 
 def _show_advice(replicas: list[dict[str, Any]]) -> None:
@@ -86,7 +94,10 @@ async def _watch(where: str, timeout_s: float, json: bool) -> None:
 
 @reported
 def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: JsonOption = False) -> None:
-    """Exit code 0 if every replica serves, 1 if some do not but a quorum does, 3 if nothing can be ordered."""
+    """Exit code 0 if every replica serves and is whole, 1 if some are not but a quorum serves, 3 if no quorum does.
+
+    A replica is whole when it holds all that retention promises; on a new disk it fetches that from the others.
+    """
 
     async def ask() -> list[dict[str, Any]]:
         async with Overview(cluster_of(cluster), timeout) as overview:
@@ -96,15 +107,19 @@ def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
     serving = [one for one in replicas if one.get("in_quorum")]
     members = [int(one["replica"]) for one in replicas]
     quorum, found = majority(members), verdict(len(serving), members)
+    not_whole = [int(one["replica"]) for one in replicas if lacks(one)]
+    if not_whole and found == "healthy":
+        found = "degraded"
     if json:
         advice = next((one["advice"] for one in replicas if one.get("advice")), None)
         counts = {"serving": len(serving), "replicas": len(replicas), "quorum": quorum}
-        render.as_json({"health": found, **counts, "advice": advice})
+        render.as_json({"health": found, **counts, "not_whole": not_whole, "advice": advice})
     else:
         typer.echo(f"{found}: {len(serving)} of {len(replicas)} replicas serve, {quorum} are needed")
         for one in replicas:
             if not one.get("in_quorum"):
                 render.error(f"replica {one['replica']}: {one.get('error') or one.get('state')}")
+        _show_missing(replicas)
         _show_advice(replicas)
     raise typer.Exit({"healthy": OK, "degraded": NO, "down": UNAVAILABLE}[found])
 

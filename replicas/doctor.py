@@ -22,6 +22,7 @@ import zmq
 from broker.keyring import FILE_NAME, read_keyring
 from broker.security import read_secrets
 from replicas.bus.addresses import blame
+from replicas.bus.overview import lacks
 from replicas.hosting import check_libzmq
 from replicas.settings import ConfigError, ReplicaConfig
 from replicas.versions import VERSION, libraries
@@ -265,6 +266,9 @@ def _states(replicas: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
             yield Finding("replicas", "failed", f"{who} is {one['state']}", step)
         else:
             yield Finding("replicas", "ok", f"{who} serves")
+        if found := lacks(one):
+            step = "wait until it is whole, and replace or remove no other replica before"
+            yield Finding("replicas", "warning", f"{who} {found}", step)
         if one.get("possible_loss"):
             what = f"{who}: an operator made a view with `recover --accept-loss`"
             yield Finding("replicas", "warning", what, "compare what you published with what is there")

@@ -37,6 +37,7 @@ class GroupConfig:
     propose_delay_ms: int = 60
     join_interval_ms: int = 100
     fetch_interval_ms: int = 50
+    backfill_interval_ms: int = 50
     read_interval_ms: int = 50
     drain_timeout_ms: int = 5_000
     back_off_base_ms: int = 1_000

@@ -2,7 +2,7 @@
 
 Layers, each a file, each knowing only those below it: `state` (what a member knows), `ring_time` (D7), `ordering`
 (A rules), `retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
-`membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
+`retained` (C3), `membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
 The safety decisions themselves stand in `rules`. Sources: docs/protocol.md names the papers.
 """
 
@@ -70,6 +70,10 @@ class CoreStatus:
     in_quorum: bool
     possible_loss: bool
     clocks: ClockStatus
+    whole: bool  # a copy of all that retention promises (C3)
+    missing_from: int | None  # where what it still has to fetch begins, as far as is known
+    holes: tuple[tuple[int, int], ...]  # damaged slots, first and last, that are being repaired
+    not_whole: tuple[int, ...]  # others that said they are not
 
 
 class Core(Reads):
@@ -93,6 +97,7 @@ class Core(Reads):
         self.init_ring_time()
         self.reset_ordering()
         self.init_view_change()
+        self.init_retained(recovered.first_chain)
         self.init_membership(lost_memory=recovered.lost_memory, new_disk=recovered.stable is None)
         self.init_reads()
         if self.damage:
@@ -115,6 +120,9 @@ class Core(Reads):
             m.Read: self.on_read,
             m.ReadOk: self.on_read_ok,
             m.Leave: self.on_leave,
+            m.Holdings: self.on_holdings,
+            m.Backfill: self.on_backfill,
+            m.Backfilled: self.on_backfilled,
         }
         self._on_event: dict[type, Callable[[Any], None]] = {
             o.Received: self.receive,
@@ -125,6 +133,7 @@ class Core(Reads):
             o.ReadAsked: lambda event: self.on_read_asked(event.nonce),
             o.SnapshotMade: self.on_snapshot_made,
             o.TrimAsked: self.on_trim_asked,
+            o.DamageFound: self.on_damage_found,
             o.SnapshotOpened: self.on_snapshot_opened,
             o.ChangeMembersAsked: self.on_change_asked,
             o.ClockResetAsked: lambda _: self.on_clock_reset_asked(),
@@ -137,7 +146,7 @@ class Core(Reads):
             name: getattr(self, f"on_{name}_timer")
             for name in (
                 "resend", "idle_hop", "token_resend", "nack", "heartbeat", "fetch", "propose", "promise", "announce",
-                "join", "genesis", "leave", "repair", "read", "status",
+                "join", "genesis", "leave", "repair", "backfill", "read", "status",
             )
         }  # fmt: skip
 
@@ -313,6 +322,10 @@ class Core(Reads):
             in_quorum=self.in_quorum(),
             possible_loss=self.view is not None and self.view.accepted_loss != NO_VIEW,
             clocks=self.clock_status(),
+            whole=self.whole,
+            missing_from=None if self.filled else self.retained_from(),
+            holes=tuple((run.first, run.last) for run in self.holes),
+            not_whole=tuple(member for member in self.others if self.says_not_whole(member)),
         )
 
     def check_invariants(self) -> None:

@@ -18,6 +18,7 @@ ONE_STEP = "one member at a time"
 INFO_LIMIT = "info too large"
 NOT_HEARD = "the new member is not heard"
 NO_QUORUM = "too few of the new members are heard"
+FEW_COPIES = "too few of the members that stay hold the whole retained log"
 
 
 class ChangeOfMembers(Membership):
@@ -25,7 +26,7 @@ class ChangeOfMembers(Membership):
 
     def on_change_asked(self, event: ChangeMembersAsked) -> None:
         """V12: order the change, or say why not."""
-        why = self.refuses_change(event.new, event.info)
+        why = self.refuses_change(event.new, event.info, accept_loss=event.accept_loss)
         if why:
             self.tell("change_refused", members=event.new, why=why)
             return
@@ -34,7 +35,7 @@ class ChangeOfMembers(Membership):
         self.tell("change_asked", members=event.new, since=change.since)
         self.submit((), change)
 
-    def refuses_change(self, new: tuple[int, ...], info: bytes) -> str:
+    def refuses_change(self, new: tuple[int, ...], info: bytes, *, accept_loss: bool = False) -> str:
         """V12: one of the reasons above, empty if the change may be ordered."""
         view = self.installed
         if view is None or not self.in_quorum() or self.leaving:
@@ -51,6 +52,9 @@ class ChangeOfMembers(Membership):
             return NOT_HEARD
         if not self.keeps_quorum(new):
             return NO_QUORUM
+        if len(new) < len(self.next_members) and not accept_loss and not self.keeps_copies(new):
+            self.rule("C3")
+            return FEW_COPIES
         return ""
 
     def has_joined(self, member: int) -> bool:

@@ -1,15 +1,15 @@
 """V0, V9, V11: blank and wiped members, joiners and learners, leavers."""
 
 from sequencer.config import MS
-from sequencer.damage import Damage
 from sequencer.messages import Healthy, Join, Joined, Leave, Prepare
 from sequencer.quorum import bits, majority
+from sequencer.retained import Retained
 from sequencer.types import NO_VIEW, Identity, Incarnation, View
 
 FRESH_JOINS = 4  # a JOIN counts for so many join intervals
 
 
-class Membership(Damage):
+class Membership(Retained):
     """Who belongs, who is let in again, who goes."""
 
     def init_membership(self, *, lost_memory: bool, new_disk: bool) -> None:
@@ -34,6 +34,7 @@ class Membership(Damage):
         if self.damage:
             self.rule("D6")
             self.set_timer("repair", 1)
+        self.start_backfill()
         self.tell("member_started", incarnation=self.stable.incarnation, end=self.window.end, wiped=self.stable.wiped)
 
     # ------------------------------------------------------------------ JOIN and JOINED

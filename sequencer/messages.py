@@ -256,6 +256,40 @@ class Leave:
     """The sender wants a view without itself (V11)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """C3: the sender's log begins at `first`, and whether it is whole. `ask`: the receiver says the same of its own.
+
+    Sent by a member that is not whole, and to one that asks; a member of which nothing is told is taken for whole.
+    """
+
+    first: int
+    whole: bool
+    ask: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """C3: ask for committed records right below slot `below`, not below `first`; `chain` = chain(below - 1)."""
+
+    below: int
+    chain: bytes
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """Contiguous records from `first` up to the slot that was asked for, at least one; `before` = chain(first - 1).
+
+    `notes`: for each record what the sender's state machine keeps of it, opaque to the core (verdicts).
+    """
+
+    first: int
+    before: bytes
+    records: tuple[SlotRecord, ...]
+    notes: tuple[bytes, ...]
+
+
 Message = (
     Broadcast
     | Clock
@@ -277,4 +311,7 @@ Message = (
     | Join
     | Joined
     | Leave
+    | Holdings
+    | Backfill
+    | Backfilled
 )

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sequencer.messages import Message
-from sequencer.types import FOUNDERS, Configuration, Incarnation, Ordered, SlotRecord, StableState, ViewNumber
+from sequencer.types import (
+    FOUNDERS,
+    Configuration,
+    DamagedRun,
+    Incarnation,
+    Ordered,
+    SlotRecord,
+    StableState,
+    ViewNumber,
+)
 
 # ------------------------------------------------------------------ events: past tense
 
@@ -83,6 +92,13 @@ class TrimAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class DamageFound:
+    """A read, or the scrub, met damaged records of committed slots in a log that is in use (D6, C3)."""
+
+    runs: tuple[DamagedRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotOpened:
     """The shell has used a received snapshot durably: the state machine stands at `slot` with this A2 table.
 
@@ -103,10 +119,14 @@ class ClockResetAsked:
 
 @dataclass(frozen=True, slots=True)
 class ChangeMembersAsked:
-    """V12: an operator wants these members; one is added or removed. Answered by a fact of the same step."""
+    """V12: an operator wants these members; one is added or removed. Answered by a fact of the same step.
+
+    `accept_loss`: also where fewer than a quorum of whole copies would stay (C3).
+    """
 
     new: tuple[int, ...]
     info: bytes
+    accept_loss: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +160,7 @@ Event = (
     | ReadAsked
     | SnapshotMade
     | TrimAsked
+    | DamageFound
     | SnapshotOpened
     | ChangeMembersAsked
     | ClockResetAsked
@@ -183,10 +204,22 @@ class TrimLog:
 
 @dataclass(frozen=True, slots=True)
 class RepairRecord:
-    """Write a damaged slot again (D6)."""
+    """Write a damaged slot again (D6). `note`: as in `PrependRecord`; None: the repair brought none."""
 
     record: SlotRecord
     previous: bytes
+    note: bytes | None = None
+
+
+class PrependRecord(NamedTuple):
+    """Put the record of slot first - 1 before the log's first one (C3); `previous` = chain(slot - 1).
+
+    `note`: what a peer's state machine keeps of the slot, opaque here.
+    """
+
+    record: SlotRecord
+    previous: bytes
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +253,9 @@ class ResetDisk:
     """A wiped member starts over: log and state are emptied, the stable state stays (V0)."""
 
 
-Persist = AppendRecord | CutLog | TrimLog | RepairRecord | SaveStable | StageChunk | UseSnapshot | ResetDisk
+Persist = (
+    AppendRecord | PrependRecord | CutLog | TrimLog | RepairRecord | SaveStable | StageChunk | UseSnapshot | ResetDisk
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +287,20 @@ class ServeChunk:
     count: int
 
 
-Serve = ServeRecords | ServeChunk
+@dataclass(frozen=True, slots=True)
+class ServeBackfill:
+    """Read committed records right below slot `below`, not below `first`, with their notes, and send them to `to`.
+
+    Up to a byte limit of the shell's, the highest ones; nothing unless chain(below - 1) is `chain` here too (C3).
+    """
+
+    to: int
+    below: int
+    chain: bytes
+    first: int
+
+
+Serve = ServeRecords | ServeChunk | ServeBackfill
 
 
 class ReadReady(NamedTuple):

@@ -188,6 +188,22 @@ class Rules:
         """C1: refused if the receiver has promised higher since it asked."""
         return state.promised <= asked_in
 
+    def is_whole(self, state: StableState, first: int, *, holes: bool) -> bool:
+        """C3: no copy of the retained log until all that was below the snapshot is here too, and nothing is damaged."""
+        return (state.whole or first == 0) and not holes
+
+    def whole_after_snapshot(self) -> bool:
+        """C3: what a snapshot leaves out is missing until it is fetched."""
+        return False
+
+    def takes_backfill(self, linked: bytes | None, chain: bytes) -> bool:
+        """C3: records are put below the log only if they link, hash by hash, to the chain that it begins with."""
+        return linked == chain
+
+    def copies_needed(self, members: Collection[int]) -> int:
+        """C3: so many whole copies stay where a member is removed."""
+        return majority(members)
+
     # ------------------------------------------------------------------ blank and wiped members
 
     def genesis_complete(self, promisers: Collection[int], members: Collection[int]) -> bool:

@@ -184,6 +184,7 @@ class StableState:
     (V5: a second one for that number is ignored, also after a restart). `view` is the installed view: its number is
     the log view. `wiped`: promises, ACKs and read answers count for nothing until a view is installed that names us;
     with `cluster` 0 the member is lost and does not know of which cluster (D6).
+    `whole`: False from the use of a snapshot until the retained log below it is here too (C3).
     """
 
     member: int
@@ -196,6 +197,7 @@ class StableState:
     announced: View | None = None
     view: View | None = None
     known: Mapping[int, Identity] = field(default_factory=lambda: MappingProxyType({}))
+    whole: bool = True
 
     @property
     def log_view(self) -> ViewNumber:
@@ -220,7 +222,8 @@ class Recovered:
     """What the disk said at start.
 
     `first` <= `applied` <= `end`; `tail` holds the records [applied, end); `senders`, `configuration` and `time_us` are
-    the state at `applied`, `chain` = chain(applied - 1). With damage the tail is empty and the core only repairs (D6).
+    the state at `applied`, `chain` = chain(applied - 1), `first_chain` = chain(first - 1). With damage the tail is
+    empty and the core only repairs (D6).
     `lost`: the disk is new, since what was there could not be trusted and was set aside (D6); the cluster that it was
     of, 0 if nothing says it. None: no such thing.
     """
@@ -239,3 +242,4 @@ class Recovered:
     lost_memory: bool = False
     lost: int | None = None
     configuration: Configuration = FOUNDERS
+    first_chain: bytes = GENESIS_CHAIN

@@ -136,6 +136,11 @@ class LogWindow:
         self.forget(first, 0, -1)
         self.first = first
 
+    def extend_down(self, first: int) -> None:
+        """The disk's log begins lower: records were put before its first one (C3)."""
+        require(0 <= first <= self.first, "records are put before the log's first slot", first, self.first)
+        self.first = first
+
     def changed_at(self, slot: int) -> Configuration | None:
         """The configuration that a slot of the window made, if a change took effect there (V12)."""
         change = self._changes.get(slot)

@@ -45,6 +45,15 @@ class Repair(NamedTuple):
     parts: tuple[bytes, ...]
 
 
+class Prepend(NamedTuple):
+    """The record of slot first - 1, put before the log's first one (C3). `chain` = chain(first - 1), which is known."""
+
+    slot: int
+    chain: bytes
+    previous: bytes
+    parts: tuple[bytes, ...]
+
+
 class Truncate(NamedTuple):
     """Drop every slot >= `end`, the cut of a view change (V7). first <= `end`; nothing to do when it is not below."""
 
@@ -108,6 +117,7 @@ class ResetLog(NamedTuple):
 Operation = (
     Append
     | Repair
+    | Prepend
     | Truncate
     | TrimLog
     | SaveStable
@@ -269,7 +279,7 @@ class LogStore(Protocol):
 def payload_bytes(operation: Operation) -> int:
     """About what an operation adds to a transaction, in bytes."""
     match operation:
-        case Append() | Repair():
+        case Append() | Repair() | Prepend():
             return 64 + sum(map(len, operation.parts))
         case PutRow():
             return 64 + len(operation.key) + len(operation.value or b"")

@@ -22,6 +22,7 @@ from store.contract import (
     DamagedRun,
     FileSize,
     Operation,
+    Prepend,
     Recovered,
     Repair,
     SnapshotFile,
@@ -110,10 +111,10 @@ class MemoryTransaction(Transaction):
         for append in appends:
             self._write(append)
 
-    def rewrite_record(self, repair: Repair) -> None:
+    def rewrite_record(self, repair: Repair | Prepend) -> None:
         self._write(repair)
 
-    def _write(self, operation: Append | Repair) -> None:
+    def _write(self, operation: Append | Repair | Prepend) -> None:
         record = Record(operation.chain, operation.previous, b"".join(operation.parts))
         self._set(self.content.records, operation.slot, record)
         self._set(self.content.chains, operation.slot, operation.chain)

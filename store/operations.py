@@ -16,6 +16,7 @@ from store.contract import (
     DeleteRange,
     DropStaging,
     Operation,
+    Prepend,
     PutRow,
     Repair,
     ResetLog,
@@ -47,6 +48,7 @@ class Transaction(ABC):
         self._handlers: dict[type, Callable[[Any], None]] = {
             Append: self._append,
             Repair: self._repair,
+            Prepend: self._prepend,
             Truncate: self._truncate,
             TrimLog: self._trim,
             SaveStable: self._save_stable,
@@ -79,8 +81,8 @@ class Transaction(ABC):
         """Neighbouring slots, all above every slot in the log."""
 
     @abstractmethod
-    def rewrite_record(self, repair: Repair) -> None:
-        """Replace the record and the chain row of a slot."""
+    def rewrite_record(self, repair: Repair | Prepend) -> None:
+        """Write the record and the chain row of a slot, whether they are there or not."""
 
     @abstractmethod
     def delete_slots(self, first: int, end: int) -> None:
@@ -152,6 +154,20 @@ class Transaction(ABC):
                 wanted = known.hex() if known else "not known yet: repair the slot above first"
                 raise StoreMisuse(f"repair of slot {operation.slot}: chain({slot}) is {wanted}, not {chain.hex()} (D6)")
         self.rewrite_record(operation)
+
+    def _prepend(self, operation: Prepend) -> None:
+        self._flush_log()
+        marks = self.marks
+        if operation.slot != marks.first - 1:
+            raise StoreMisuse(f"slot {operation.slot} put before the log, which begins at {marks.first} (C3)")
+        if operation.chain != marks.before:
+            raise StoreMisuse(
+                f"slot {operation.slot} put before the log with chain {operation.chain.hex()}, but the log begins with "
+                f"{marks.before.hex()} (C3)"
+            )
+        _check_chain(operation.slot - 1, operation.previous)
+        self.rewrite_record(operation)
+        self.marks = marks._replace(first=operation.slot, before=operation.previous)
 
     def _truncate(self, operation: Truncate) -> None:
         self._flush_log()

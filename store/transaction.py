@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lmdb
 
-from store.contract import Append, Repair, Staging
+from store.contract import Append, Prepend, Repair, Staging
 from store.environment import CHAINS, LOG, STABLE, STAGING
 from store.errors import RecordDamaged, StoreDamaged, StoreMisuse
 from store.journal import Journaled
@@ -146,7 +146,7 @@ class LmdbTransaction(Transaction):
         if written != len(rows):  # py-lmdb tells it by the count alone
             raise StoreMisuse(f"{len(rows) - written} rows of {database!r} are not above the ones that are there")
 
-    def rewrite_record(self, repair: Repair) -> None:
+    def rewrite_record(self, repair: Repair | Prepend) -> None:
         key = slot_key(repair.slot)
         record = encode_record(repair.slot, repair.chain, repair.previous, repair.parts)
         self._transaction.put(key, record, db=self._databases[LOG])

@@ -33,6 +33,8 @@ def operation_of(persist: o.Persist) -> Operation:
     match persist:
         case o.AppendRecord(record, previous):
             return c.Append(record.slot, record.sequence.chain, previous, encode_record(record))
+        case o.PrependRecord(record, previous):
+            return c.Prepend(record.slot, record.sequence.chain, previous, encode_record(record))
         case o.RepairRecord(record, previous):
             return c.Repair(record.slot, record.sequence.chain, previous, encode_record(record))
         case o.CutLog(end):

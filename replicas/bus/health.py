@@ -106,6 +106,15 @@ class ShellMetrics(Collector):
                     "folders that were set aside and are still there",
                     len(shell.asides.found),
                 ),
+                "log_whole": ("1 if all that retention promises is here, undamaged (C3)", int(status.whole)),
+                "log_missing_slots": (
+                    "retained slots that are still to be fetched from others, as far as is known",
+                    max(0, status.first - status.missing_from) if status.missing_from is not None else 0,
+                ),
+                "log_damaged_slots": (
+                    "damaged slots that are still to be fetched from others",
+                    sum(last - first + 1 for first, last in status.holes),
+                ),
                 "disk_full": ("1 while there is no space (D5)", int(status.disk_full)),
                 "possible_loss": ("1 after `recover --accept-loss`", int(status.possible_loss)),
             },

@@ -18,6 +18,7 @@ from ringcast.bus.topics import ALL, matches
 from ringcast.wire import BatchInfo
 from sequencer.types import Request, SlotRecord
 from store.contract import DeleteRange
+from store.errors import RecordDamaged
 
 #: A pattern with more matching topics than this is found by walking the order, not by merging topics.
 _MERGED_TOPICS_MAX = 32
@@ -55,6 +56,7 @@ class LogIndex:
         self._store = store
         self._decode_record = decode_record
         self._cache: OrderedDict[int, tuple[Placed, ...]] = OrderedDict()
+        self.damaged: Callable[[int], None] = lambda _: None  # told of a slot whose record is damaged (D6)
 
     def forget(self) -> None:
         """The log was replaced by a snapshot."""
@@ -94,9 +96,17 @@ class LogIndex:
                 self._cache.popitem(last=False)
         return found
 
+    def _stored(self, slot: int) -> tuple[bytes, bytes] | None:
+        """The store's record; raises RecordDamaged, and says so to whoever repairs."""
+        try:
+            return self._store.read(slot)
+        except RecordDamaged:
+            self.damaged(slot)
+            raise
+
     def locate(self, entry: FeedEntry) -> Placed | None:
         """The record and request of a batch that is known; for slots whose rows are not written yet."""
-        stored = self._store.read(entry.info.slot)
+        stored = self._stored(entry.info.slot)
         if stored is None:
             return None
         record = self._decode_record(stored[0])
@@ -107,7 +117,7 @@ class LogIndex:
         return None
 
     def _read(self, slot: int) -> tuple[Placed, ...]:
-        stored = self._store.read(slot)
+        stored = self._stored(slot)
         key = rows.number_key(slot)
         value = self._store.row("batches", key)
         if stored is None or value is None:

@@ -16,6 +16,7 @@ from ringcast.strict import Plain
 from ringcast.wire import LINEARIZABLE, Answer, Query
 from sequencer.core import Core
 from sequencer.members_change import (
+    FEW_COPIES,
     INFO_LIMIT,
     MEMBER_MAX,
     MEMBERS_LIMIT,
@@ -40,14 +41,16 @@ class MembersChanges:
         self._ask = ask
         self._waiting: deque[asyncio.Future[str]] = deque()
 
-    def ask(self, new: tuple[int, ...], info: bytes) -> "asyncio.Future[str]":
+    def ask(self, new: tuple[int, ...], info: bytes, *, accept_loss: bool = False) -> "asyncio.Future[str]":
         """Ask for a configuration that differs by one member. Done in this turn's step: why not, or "" if it goes on.
+
+        `accept_loss`: also where too few whole copies of the log would stay (C3).
 
         That it took effect is told by `Shell.on_configuration`, that a view uses it by `members` of the status.
         """
         asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append(asked)
-        self._ask(ChangeMembersAsked(new, info))
+        self._ask(ChangeMembersAsked(new, info, accept_loss))
         return asked
 
     def tell(self, fact: Fact) -> None:
@@ -100,6 +103,7 @@ class MembersQueries(MembersChanges):
             "ring": core.view.ring if core.view is not None else (),
             "waiting": waiting,
             "heard": tuple(core.heard()),
+            "not_whole": tuple(one for one in core.members if core.is_heard(one) and not core.is_copy(one)),
             "end": core.window.end,
             "acked": {str(member): end for member, end in core.acked.items()},
             "addresses": {str(member): astuple(found) for member, found in self._directory.known(shown)},
@@ -108,7 +112,7 @@ class MembersQueries(MembersChanges):
     def _change(self, query: Query, reply: Reply) -> None:
         core = self._core()
         try:
-            adds, member = _wish(query)
+            adds, member, accept_loss = _wish(query)
         except Refused as error:
             reply(error, ())
             return
@@ -125,7 +129,8 @@ class MembersQueries(MembersChanges):
             else:
                 reply(Answer(query.request, {"asked": True}, 0), ())
 
-        self.ask(new, pack_info(self._directory.known(new))).add_done_callback(answered)
+        info = pack_info(self._directory.known(new))
+        self.ask(new, info, accept_loss=accept_loss).add_done_callback(answered)
 
     def _refusal(self, why: str, new: tuple[int, ...], member: int, *, adds: bool) -> RingcastError:
         """What the core's reason means for who asked, and the next step."""
@@ -140,9 +145,18 @@ class MembersQueries(MembersChanges):
             ONE_STEP: f"ids are 1 to {MEMBER_MAX}",
             INFO_LIMIT: "shorten the members' addresses",
             NOT_HEARD: self._introduction(new, member),
+            FEW_COPIES: self._copies(new),
             NO_QUORUM: f"start member {silent}, or remove it first: a dead member is removed before another is added",
         }
         return ChangeRefused(change=change, why=why, next=advice.get(why, "try again"), passes=why == UNDER_WAY)
+
+    def _copies(self, new: tuple[int, ...]) -> str:
+        """C3: whom to wait for, and the way out."""
+        lacking = _ids(one for one in new if not self._core().is_copy(one))
+        return (
+            f"wait until member {lacking} is whole (`ringcast status` says how far it is), or give up what only the "
+            "removed one holds, with --accept-loss"
+        )
 
     def _introduction(self, new: tuple[int, ...], member: int) -> str:
         """How one that is not heard comes to be heard."""
@@ -155,13 +169,16 @@ class MembersQueries(MembersChanges):
         return f"it says that it is at {found.peer}, and is not heard there: correct its own entry in its [peers]"
 
 
-def _wish(query: Query) -> tuple[bool, int]:
-    """(add, member) of {add: id} or {remove: id}. Raises Refused."""
-    (name, member), *more = query.arguments.items() or [("", None)]
-    if more or name not in {"add", "remove"} or type(member) is not int or not 0 < member <= MEMBER_MAX:
+def _wish(query: Query) -> tuple[bool, int, bool]:
+    """(add, member, accept loss) of {add: id}, or {remove: id} with or without {accept_loss: bool}. Raises Refused."""
+    wishes = dict(query.arguments)
+    accept_loss = wishes.pop("accept_loss", False)
+    (name, member), *more = wishes.items() or [("", None)]
+    named = not more and name in {"add", "remove"} and type(accept_loss) is bool
+    if not named or type(member) is not int or not 0 < member <= MEMBER_MAX:
         text = f"expected add or remove with an id of 1 to {MEMBER_MAX}"
         raise Refused(reason=f"arguments {dict(query.arguments)!r}: {text}")
-    return name == "add", member
+    return name == "add", member, bool(accept_loss)
 
 
 def _ids(members: Iterable[int]) -> str:

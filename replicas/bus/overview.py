@@ -1,7 +1,7 @@
 """What every replica says of itself, side by side: one connection for each, kept open between looks."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +24,19 @@ def verdict(serving: int, members: Collection[int]) -> str:
     if serving >= len(members):
         return "healthy"
     return "degraded" if serving >= majority(members) else "down"
+
+
+def lacks(row: Mapping[str, Any]) -> str | None:
+    """What a replica that serves lacks of the retained log (C3), by its row of `status`; None: it is whole."""
+    if row.get("whole", True) or row.get("state") != "serving":
+        return None
+    if row["holes"]:
+        slots = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in row["holes"][:3])
+        return f"is not whole: damaged slots {slots} are being fetched from other replicas"
+    missing_from, first = row["missing_from"], row["first"]
+    if missing_from is None or missing_from >= first:
+        return "is not whole: it has yet to hear from the others what is retained"
+    return f"is not whole: it fetches slots {missing_from} to {first - 1} of the retained log"
 
 
 class MemberOverview:

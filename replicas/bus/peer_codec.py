@@ -13,6 +13,17 @@ from collections.abc import Callable
 from collections.abc import Sequence as Frames
 from typing import Any, NamedTuple
 
+from replicas.bus.backfill_codec import (
+    StoredBackfilled,
+    StoredMessage,
+    StoredRecords,
+    StoredRetransmit,
+    pack_backfilled,
+    pack_stored_backfilled,
+    read_backfill,
+    read_backfilled,
+    read_holdings,
+)
 from replicas.bus.directory import Addresses, Introduced, read_addresses
 from replicas.bus.parts import (
     FRAMES_MAX,
@@ -65,27 +76,6 @@ class Envelope(NamedTuple):
     ring: int
     sender: int
     incarnation: Incarnation
-
-
-class StoredRecords(NamedTuple):
-    """RECORDS whose records are the log's own bytes: what is only passed on need not be taken apart."""
-
-    view: ViewNumber
-    first: int
-    bodies: tuple[bytes, ...]
-    repair: bool
-    more: bool
-    committed: int
-
-
-class StoredRetransmit(NamedTuple):
-    """RETRANSMIT of nothing but records, as above."""
-
-    view: ViewNumber
-    bodies: tuple[bytes, ...]
-
-
-StoredMessage = StoredRecords | StoredRetransmit
 
 
 # ------------------------------------------------------------------ out
@@ -380,11 +370,15 @@ _KINDS: dict[int, tuple[type[m.Message | Addresses], _Kind]] = {
     19: (m.Leave, _Kind(_plain_fields, _read_leave)),
     20: (Addresses, _Kind(_plain_fields, _read_addresses)),
     21: (m.Clock, _Kind(_pack_clock, _read_clock)),  # older members drop and count it
+    22: (m.Holdings, _Kind(_plain_fields, read_holdings)),
+    23: (m.Backfill, _Kind(_plain_fields, read_backfill)),
+    24: (m.Backfilled, _Kind(pack_backfilled, read_backfilled)),
 }
 _PACKERS: dict[type[m.Message | StoredMessage | Addresses], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
     **{kind: (number, how.pack) for number, (kind, how) in _KINDS.items()},
     StoredRetransmit: (4, _pack_stored_retransmit),
     StoredRecords: (12, _pack_stored_records),
+    StoredBackfilled: (24, pack_stored_backfilled),
 }
 
 

@@ -13,7 +13,7 @@ from replicas.bus.recent import Recent
 from replicas.bus.topics import CHECKPOINT_SLOTS, FeedEntry, Topics
 from ringcast.bus.cursors import check_cursor_name
 from ringcast.bus.topics import TOPIC_BYTES_MAX, is_pattern, matches
-from ringcast.errors import Compacted, IllegalTopic, Refused, UnknownQuery
+from ringcast.errors import Compacted, IllegalTopic, NotReady, Refused, UnknownQuery
 from ringcast.strict import U63_MAX, Plain
 from ringcast.wire import FETCHED_BATCHES_MAX, FORWARD, NO_OFFSET, Answer, BatchInfo, Fetch, Fetched, Query
 from sequencer.types import SlotRecord
@@ -83,6 +83,7 @@ class Queries:
         self._store = store
         self._index = LogIndex(store, decode_record)
         self._status = status
+        self._missing: Callable[[], bool] = lambda: False
         oldest = self._index.first_offset()
         self.compacted_below = topics.next_offset if oldest is None else oldest
         self._named: dict[str, Callable[[Mapping[str, Plain]], dict[str, Plain]]] = {
@@ -97,6 +98,18 @@ class Queries:
             "digests": self._answer_digests,
             "customers": self._answer_customers,
         }
+
+    def watch(self, missing: Callable[[], bool], damaged: Callable[[int], None]) -> None:
+        """`missing()`: what retention promises is not all here yet, so that another replica is asked (C3).
+
+        `damaged(slot)`: a read met a damaged record (D6).
+        """
+        self._missing = missing
+        self._index.damaged = damaged
+
+    def lower(self, offset: int) -> None:
+        """C3: everything from `offset` on is here now."""
+        self.compacted_below = min(self.compacted_below, offset)
 
     # ------------------------------------------------------------------ fetch
 
@@ -146,12 +159,12 @@ class Queries:
         position = offset
         for entry in self._recent.backward(position):
             if entry.info.first_offset < self.compacted_below:
-                return NO_OFFSET
+                return self._beginning()
             if answer.wants(entry) and not answer.take(entry):
                 return entry.info.first_offset
             position = entry.info.first_offset - 1
         if position < self.compacted_below:
-            return NO_OFFSET
+            return self._beginning()
         slots = self._index.slots_backward(answer.pattern, self._topics.known_names, position)
         for count, slot in enumerate(slots, 1):
             for _, _, _, entry in reversed(self._index.applied(slot)):
@@ -159,11 +172,18 @@ class Queries:
                     return entry.info.first_offset
             if count % SLOTS_A_TURN == 0:
                 await asyncio.sleep(0)
-        return NO_OFFSET
+        return self._beginning()
+
+    def _beginning(self) -> int:
+        """Where a backward walk goes on that has seen all that is here: elsewhere, if more is retained (C3)."""
+        return self.compacted_below - 1 if self._missing() else NO_OFFSET
 
     def _require_kept(self, offset: int) -> None:
-        if offset < self.compacted_below:
-            raise Compacted(offset=offset, below=self.compacted_below)
+        if offset >= self.compacted_below:
+            return
+        if self._missing():
+            raise NotReady(state=f"filling its log, which begins at offset {self.compacted_below:,} so far")
+        raise Compacted(offset=offset, below=self.compacted_below)
 
     def origin(self, first_offset: int) -> tuple[int, int] | None:
         """(slot, time) in which an applied batch was ordered; None if retention has removed it."""
@@ -245,6 +265,8 @@ class Queries:
         if offset is None:
             entry = self._recent.at_or_after(time_us, key=lambda entry: entry.info.time_us)
             offset = self._topics.next_offset if entry is None else entry.info.first_offset
+        if self._missing() and offset <= self.compacted_below:
+            self._require_kept(self.compacted_below - 1)  # what is not here yet may be younger than asked for
         return {"offset": max(offset, self.compacted_below)}
 
     def _answer_record(self, arguments: Mapping[str, Plain]) -> dict[str, Plain]:

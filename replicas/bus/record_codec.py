@@ -36,6 +36,7 @@ _LENGTH = Struct(">I")
 HEADER_BYTES_MAX = 64 << 20
 STATE_BYTES_MAX = 1 << 20
 STATE_VERSION = 2
+STATE_FIELDS = 12
 MARKS_MAX = 1_024
 
 
@@ -98,7 +99,8 @@ class SavedState(NamedTuple):
 
 
 def encode_state(state: StableState, commit: int) -> bytes:
-    """The stable state whole."""
+    """The stable state whole. `whole` stands in it only where it is no: older versions read what is usual."""
+    missing = () if state.whole else (state.whole,)
     return dumps(
         (
             STATE_VERSION,
@@ -113,6 +115,7 @@ def encode_state(state: StableState, commit: int) -> bytes:
             None if state.view is None else pack_view(state.view),
             tuple(sorted(state.known.items())),
             commit,
+            *missing,
         )
     )
 
@@ -130,7 +133,10 @@ def decode_state(value: bytes) -> SavedState:
     found = loads(value, STATE_BYTES_MAX)
     if type(found) is tuple and found and type(found[0]) is int and found[0] != STATE_VERSION:
         raise ForeignState(found[0])
-    fields = array("the stable state", found, 12)
+    whole = True
+    if type(found) is tuple and len(found) == STATE_FIELDS + 1:
+        whole, found = flag("whole", found[-1]), found[:-1]
+    fields = array("the stable state", found, STATE_FIELDS)
     _, member, storage, incarnation, cluster, marks, wiped, promised, announced, view, known, commit = fields
     state = StableState(
         member=member_id(member),
@@ -143,6 +149,7 @@ def decode_state(value: bytes) -> SavedState:
         announced=_optional_view(announced),
         view=_optional_view(view),
         known=MappingProxyType(dict(each("the known identities", known, MEMBER_ID_MAX, _known))),
+        whole=whole,
     )
     return SavedState(state, number("a commit point", commit))
 

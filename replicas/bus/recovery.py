@@ -17,7 +17,7 @@ from replicas.clocks import wall_us
 from ringcast.errors import BadFrame
 from sequencer.types import DamagedRun, Recovered, SlotRecord, StableState
 from store.aside import Aside, lost, remember_and_set_aside
-from store.contract import LogStore, ResetLog
+from store.contract import NO_CHAIN, LogStore, ResetLog
 from store.contract import Recovered as StoreRecovered
 from store.errors import StoreDamaged, WrongFolder
 from store.log import LmdbStore
@@ -95,6 +95,7 @@ def _recovered(config: BusConfig, store: LogStore, found: StoreRecovered) -> Rec
         commit=commit,
         damage=damage,
         lost_memory=config.durability == "memory" and not found.clean_stop,
+        first_chain=(store.chain(found.first - 1) if found.first else None) or NO_CHAIN,
     )
 
 

@@ -189,6 +189,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             return
         for run in damaged:
             self.log.error("record_damaged", first=run.first, last=run.last, rule="D6")
+        shell.retained.damage_found(damaged)
         self.log.info("log_verified", first=first, end=shell.verified_from, damaged_runs=len(damaged))
 
     async def _check_invariants(self) -> None:

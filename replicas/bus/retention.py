@@ -182,6 +182,8 @@ class Retention:
 
     def _due(self, store: LogStore, newest: SnapshotFile | None, owed: Owed) -> bool:
         start = newest.slot if newest is not None else store.bounds()[0]
+        if newest is None and start > 0:
+            return True  # C3: the log begins with a snapshot, and no file of it is here: nobody could be filled from it
         since = self._applied() - start
         if since <= 0:
             return False

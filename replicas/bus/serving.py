@@ -10,36 +10,52 @@ also orders messages is never held up by a large one.
 import asyncio
 from collections.abc import Callable
 
-from replicas.bus.peer_codec import StoredMessage, StoredRecords, StoredRetransmit
+from replicas.bus.backfill_codec import StoredBackfilled, StoredMessage, StoredRecords, StoredRetransmit
+from replicas.bus.rows import number_key
 from sequencer import messages as m
 from sequencer import output as o
-from store.contract import NO_CHAIN, LogStore
-from store.errors import StoreError
+from store.contract import APPLIED_KEY, NO_CHAIN, LogStore
+from store.errors import RecordDamaged, StoreError
+from store.snapshot import decode_slot
 
 #: One message, and one answer: what the asker's FETCH may bring on its way at once.
 PART_BYTES_MAX = 1 << 20
 SERVE_BYTES_MAX = 8 << 20
 RETRANSMIT_BYTES_MAX = 4 << 20
 CHAINS_MAX = 1_024
+#: Of one BACKFILLED: what the asker writes at once, beside the records that are being ordered (C3).
+BACKFILL_BYTES_MAX = 1 << 20
+BACKFILL_RECORDS_MAX = 2_048
 
 Served = m.Message | StoredMessage
 
 
 class Serving:
-    """Answers FETCH and NACK of old slots. `send(to, message)` is called on the loop."""
+    """Answers FETCH, BACKFILL and NACK of old slots. `send(to, message)` is called on the loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, store: LogStore, send: Callable[[int, Served], None]) -> None:
+    `damaged(slot)`: so is this, when a record does not fit its checksum.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        store: LogStore,
+        send: Callable[[int, Served], None],
+        damaged: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._loop = loop
         self._store = store
         self._send = send
-        self._tasks: dict[tuple[int, bool], asyncio.Task[None]] = {}
+        self._damaged = damaged
+        self._tasks: dict[tuple[int, str], asyncio.Task[None]] = {}
 
     def serve(self, serve: o.Serve) -> None:
         """Read in a thread, then send; nothing is sent if it is not there: the asker asks another.
 
         Who asks again before it has its answer gets one answer: a second one would only keep both busy.
         """
-        key = (serve.to, isinstance(serve, o.ServeRecords) and serve.retransmit)
+        kind = "retransmit" if isinstance(serve, o.ServeRecords) and serve.retransmit else "fetch"
+        key = (serve.to, "backfill" if isinstance(serve, o.ServeBackfill) else kind)
         if key not in self._tasks:
             task = self._tasks[key] = self._loop.create_task(self._serve(serve))
             task.add_done_callback(lambda _: self._tasks.pop(key))
@@ -47,6 +63,9 @@ class Serving:
     async def _serve(self, serve: o.Serve) -> None:
         if isinstance(serve, o.ServeChunk):
             await self._answer(serve.to, self._chunk, serve)
+            return
+        if isinstance(serve, o.ServeBackfill):
+            await self._answer(serve.to, self._backfill, serve)
             return
         first, left = serve.first, SERVE_BYTES_MAX
         while True:
@@ -59,7 +78,10 @@ class Serving:
     async def _answer(self, to: int, read: Callable[..., Served | None], *arguments: object) -> Served | None:
         try:
             message = await asyncio.to_thread(read, *arguments)
-        except StoreError:  # damaged, trimmed or closed meanwhile
+        except RecordDamaged as error:
+            self._damaged(error.slot)
+            return None
+        except StoreError:  # trimmed or closed meanwhile
             return None
         if message is not None:
             self._send(to, message)
@@ -89,6 +111,34 @@ class Serving:
         after = first + len(bodies)
         more = bool(bodies) and after < end and sum(map(len, bodies)) < left
         return StoredRecords(serve.view, first, bodies, serve.repair, more, 0 if serve.repair else after)
+
+    def _backfill(self, serve: o.ServeBackfill) -> Served | None:
+        """Downwards from `below`, with what the state machine keeps of each slot: its rows may follow the log."""
+        store = self._store
+        applied = decode_slot(store.row("meta", APPLIED_KEY) or b"")
+        if applied is None or applied < serve.below or store.chain(serve.below - 1) != serve.chain:
+            return None
+        bodies: list[bytes] = []
+        notes: list[bytes] = []
+        first, size = serve.below, 0
+        lowest = max(serve.first, store.bounds()[0], serve.below - BACKFILL_RECORDS_MAX)
+        while first > lowest:
+            try:
+                found = store.read(first - 1)
+            except RecordDamaged:
+                if not bodies:
+                    raise
+                break
+            size += len(found[0]) if found is not None else 0
+            if found is None or (bodies and size > BACKFILL_BYTES_MAX):
+                break
+            first -= 1
+            bodies.append(found[0])
+            notes.append(store.row("batches", number_key(first)) or b"")
+        before = store.chain(first - 1) if first else NO_CHAIN
+        if not bodies or before is None:
+            return None
+        return StoredBackfilled(first, before, tuple(reversed(bodies)), tuple(reversed(notes)))
 
     def _chunk(self, serve: o.ServeChunk) -> m.Message:
         data = self._store.read_chunk(serve.snapshot, serve.index)

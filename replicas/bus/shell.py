@@ -18,12 +18,13 @@ from replicas.asides import Asides
 from replicas.bus.agreement import Agreement
 from replicas.bus.config import BusConfig
 from replicas.bus.directory import Addresses, Directory, Introduced
-from replicas.bus.disk import Disk, operation_of
+from replicas.bus.disk import Disk
 from replicas.bus.machine import Machine
 from replicas.bus.operators import Operators
 from replicas.bus.peer_codec import Envelope, encode
 from replicas.bus.reads import Reads
 from replicas.bus.recovery import Opened, open_store
+from replicas.bus.retained import RetainedLog, refusal
 from replicas.bus.serving import Served, Serving
 from replicas.bus.standing import state_of, status_of, trouble_of
 from replicas.bus.topics import TopicBounds, Topics
@@ -34,11 +35,8 @@ from ringcast.strict import Plain
 from ringcast.wire import Fetch, Query
 from sequencer import output as o
 from sequencer.core import Core
-from sequencer.messages import SnapshotChunk
 from sequencer.types import Configuration, Incarnation
-from store.contract import Operation
-from store.errors import ChunkDamaged, StoreError
-from store.snapshot import check_chunk
+from store.errors import StoreError
 
 #: A timer that comes so late finds a process that was stopped or starved: input first (V1).
 LATE_US = 100_000
@@ -87,6 +85,7 @@ class Shell:
         self.on_introduced: Callable[[Introduced], None] = lambda _: None
         self.agreement = Agreement(config.id, self)
         self.space: Callable[[], Mapping[str, Plain]] = dict  # the disk's part of the status
+        self.retained = RetainedLog(self)
         self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
@@ -106,7 +105,7 @@ class Shell:
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
         )
-        self.serving = Serving(self._loop, opened.store, self._send_own)
+        self.serving = Serving(self._loop, opened.store, self._send_own, self.retained.damage_met)
         self._use_topics(opened.topics)
         newest = next(iter(opened.store.snapshots()), None)
         if newest is not None and newest.slot >= opened.recovered.first:
@@ -117,6 +116,7 @@ class Shell:
         if self._machine is not None:
             self._machine.close()
         self._machine = Machine(self._loop, self.disk, topics, self.config.id, self._status, self.agreement)
+        self._machine.queries.watch(self.retained.missing, self.retained.damage_met)
 
     @property
     def machine(self) -> Machine:
@@ -139,12 +139,9 @@ class Shell:
                 continue
             message = event.message
             self.timings.receives(message, event.sender)
-            if isinstance(message, SnapshotChunk):
-                try:
-                    check_chunk(message.snapshot, message.index, message.data)
-                except ChunkDamaged:
-                    self.counters["chunks_damaged"] += 1
-                    continue
+            if refused := refusal(message):
+                self.counters[refused] += 1
+                continue
             self._events.append(event)
         self._plan_turn()
 
@@ -239,18 +236,17 @@ class Shell:
     # ------------------------------------------------------------------ instructions out
 
     def _persist(self, output: o.Output, now: int) -> None:
-        operations: list[Operation] = []
         for persist in output.persists:
             self.timings.persisted(persist, now)
-            if isinstance(persist, o.TrimLog):
-                operations += self.machine.queries.trim(persist.first)
-            operations.append(operation_of(persist))
+        operations = self.retained.operations(output.persists)
         if self.disk.journal(output.ticket, operations):
             return
         resets = any(isinstance(persist, o.UseSnapshot | o.ResetDisk) for persist in output.persists)
         self.disk.submit(output.ticket, operations if resets else self.machine.due_rows() + operations)
         if resets:
             self._replace_state(output)
+        else:
+            self.retained.submitted(output.persists)
 
     def flush_rows(self) -> "asyncio.Future[None]":
         """Done when every row of what is applied now is durable."""

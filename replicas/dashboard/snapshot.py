@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from replicas.bus.overview import verdict
+from replicas.bus.overview import lacks, verdict
 from sequencer.quorum import majority
 
 #: Said of a member before its first answer or its first failure.
@@ -91,7 +91,8 @@ def _alarms(row: Mapping[str, Any]) -> tuple[str, ...]:
         "possible_loss": "an operator accepted that messages may be lost",
     }
     found = [text for key, text in told.items() if row.get(key)]
-    return (*found, str(row["advice"])) if row.get("advice") else tuple(found)
+    found += [text for text in (lacks(row), row.get("advice")) if text]
+    return tuple(map(str, found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ which ends the run of that seed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sequencer.chain import digest as request_digest
 from sequencer.clients import Applied, ClientBounds, IdReused, Repeated, Verdict
@@ -182,11 +182,22 @@ class StorageChecker:
     def __init__(self, order: OrderChecker) -> None:
         self.order = order
         self.holders: dict[int, dict[bytes, set[int]]] = defaultdict(dict)  # slot -> chain -> members that stored it
+        self.trimmed_to = 0  # retention has removed what is below somewhere (C2)
 
     def stored(self, member: int, record: SlotRecord) -> None:
         """A record is durable at a member."""
         sequence = record.sequence
         self.holders[sequence.slot].setdefault(sequence.chain, set()).add(member)
+
+    def retained(self, logs: Mapping[int, Mapping[int, SlotRecord]]) -> None:
+        """C3: every slot that retention has not removed is on a quorum of disks, with what was committed there."""
+        for member, log in logs.items():
+            if any(record.sequence.chain != self.order.chains[slot] for slot, record in log.items()):
+                raise Violation("retained log", f"member {member} holds another content than was committed")
+        for slot in range(self.trimmed_to, self.order.end):
+            holders = [member for member, log in logs.items() if slot in log]
+            if len(holders) < majority(tuple(logs)):
+                raise Violation("retained log", f"slot {slot} is retained, and on the disks of {holders} only")
 
     def cut(self, member: int, slot: int, chain: bytes) -> None:
         """A member's disk loses a slot at a cut (V7)."""

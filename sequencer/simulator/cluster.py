@@ -26,10 +26,12 @@ from sequencer.simulator.machine import Answer, Header, Snapshot
 from sequencer.simulator.member import Member
 from sequencer.simulator.network import Network, Weather
 from sequencer.simulator.operators import Operators
+from sequencer.simulator.replacements import Replacements
 from sequencer.simulator.trace import Trace, TraceDigest
 from sequencer.types import NO_VIEW, StableState, View
 
 MS = 1_000
+NEVER_MS = 1_000_000_000
 SECOND = 1_000_000
 WALL_US = 1_700_000_000 * SECOND
 STEPS_MAX = 60_000  # of all members together; far beyond what a run needs
@@ -70,6 +72,7 @@ class Counts:
     learners: int = 0
     snapshots: int = 0
     torn_disks: int = 0
+    disks_replaced: int = 0
     steps: int = 0
 
 
@@ -90,6 +93,7 @@ class Cluster:
         drawn = self._draw_size()
         size = options.members or drawn  # drawn in either case: a replay that names the size is the same run
         self.tells_clocks = "clocks" in options.extra  # else CLOCK frames would change the draws of kept seeds
+        self.guards_copies = Replacements.NAME in options.extra
         self.config = self._draw_config(size)
         self.bounds = options.bounds or ClientBounds(self.random.choice((2, 4, 100, 100, 100)), 8)
         self.serve_slots = self.random.choice((3, 20, 100))
@@ -142,6 +146,7 @@ class Cluster:
             "back_off_max_ms": 3_000,
             "drain_timeout_ms": random.choice((200, 2_000)),
             "clock_wait_ms": 0,
+            "backfill_interval_ms": 10 if self.guards_copies else NEVER_MS,
         }
         first = random.choice((1, 1, 10))
         changed: dict[str, Any] = drawn | (CLOCK_LIMITS if self.tells_clocks else {}) | self.options.config
@@ -379,4 +384,9 @@ def is_settled(view: View, installed: set[int]) -> bool:
 
 
 #: What `Options.extra` may name.
-EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"partial": Extra, "clocks": ClockFaults, "bursts": Bursts}
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {
+    "partial": Extra,
+    "clocks": ClockFaults,
+    "bursts": Bursts,
+    "replacements": Replacements,
+}

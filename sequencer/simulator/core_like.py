@@ -19,6 +19,10 @@ class CoreLike(Protocol):
     def members(self) -> tuple[int, ...]:
         """See sequencer.core."""
 
+    @property
+    def whole(self) -> bool:
+        """See sequencer.retained."""
+
     def step(self, now_us: int, wall_us: int, events: Iterable[Event]) -> Output:
         """See sequencer.core."""
 

@@ -13,6 +13,7 @@ from sequencer.output import (
     AppendRecord,
     CutLog,
     Persist,
+    PrependRecord,
     RepairRecord,
     ResetDisk,
     SaveStable,
@@ -65,6 +66,14 @@ class Log:
             raise Violation("contiguous log", f"slot {slot} does not link to the slot before it")
         self.records[slot] = record
         self.end = slot + 1
+
+    def prepend(self, record: SlotRecord, previous: bytes) -> None:
+        """C3: the slot before the first one, and it links."""
+        slot = record.sequence.slot
+        if slot != self.first - 1 or record.sequence.chain != self.base:
+            raise Violation("contiguous log", f"slot {slot} put before a log that begins at {self.first}")
+        self.records[slot] = record
+        self.first, self.base = slot, previous
 
     def cut(self, end: int) -> None:
         """V7."""
@@ -145,6 +154,8 @@ class Disk:
                 self.damaged = {slot for slot in self.damaged if slot >= first}
             case RepairRecord(record, _):
                 self.repair(record)
+            case PrependRecord(record, previous):
+                self.log.prepend(record, previous)
             case StageChunk(name, index, data):
                 self.staged.setdefault(name, {})[index] = data
             case UseSnapshot(name, slot, chain):
@@ -201,7 +212,13 @@ class Disk:
             tail=() if damage else tuple(log.records[slot] for slot in range(saved.applied, log.end)),
             damage=damage,
             configuration=saved.configuration,
+            first_chain=log.base,
         )
+
+    @property
+    def whole(self) -> bool:
+        """It says that it holds the whole retained log, or never held a part of one; nothing is damaged (C3)."""
+        return not self.damaged and (self.stable is None or self.stable.whole or self.log.first == 0)
 
     def runs(self) -> tuple[DamagedRun, ...]:
         """The damaged slots as runs; chains stand apart from the records, so both ends of a run are known."""

@@ -18,6 +18,7 @@ from sequencer.output import (
     PeerFound,
     PeerLost,
     Persisted,
+    PrependRecord,
     Received,
     ResetDisk,
     SaveStable,
@@ -253,6 +254,8 @@ class Member:
             match persist:
                 case AppendRecord(record, previous):
                     self.image.append(record, previous)
+                case PrependRecord(record, previous):
+                    self.image.prepend(record, previous)
                 case SaveStable(state):
                     self.incarnation = state.incarnation
                 case CutLog(end):
@@ -350,6 +353,8 @@ class Member:
             match operation:
                 case AppendRecord(record):
                     cluster.storage.stored(self.id, record)
+                case TrimLog(first):
+                    cluster.storage.trimmed_to = max(cluster.storage.trimmed_to, first)
                 case CutLog(end):
                     cluster.claims.cut(self.id, end)
                     for slot in range(max(end, disk.log.first), disk.log.end):

@@ -42,11 +42,15 @@ class Operators:
     def spares(self, count_also: "Member | None" = None) -> bool:
         """May one more disk be lost (this one, if said), in every configuration that may count?"""
         for members in self.possible():
-            impaired = sum(bool(self.cluster.members[one].impaired) for one in members)
+            impaired = sum(self.spoiled(self.cluster.members[one]) for one in members)
             lost = 1 if count_also is None or count_also.id in members else 0
             if impaired + lost > len(members) - majority(members):
                 return False
         return True
+
+    def spoiled(self, member: "Member") -> bool:
+        """Its disk does not hold all that it should: it counts for no quorum, or for no copy (V0, D6, C3)."""
+        return bool(member.impaired) or (self.cluster.guards_copies and not member.disk.whole)
 
     def file_of(self, one: int) -> tuple[int, ...]:
         """What the file says of a process with a new disk: the members of today and itself.
@@ -191,7 +195,7 @@ class Operators:
         """Ask one member. From now on the change may be in a log."""
         self.note(f"asks {member.id} for {new}")
         self.asked.add((self.cluster.order.reference.configuration.slot, new))
-        member.receive(ChangeMembersAsked(new, bytes(new)))
+        member.receive(ChangeMembersAsked(new, bytes(new), accept_loss=not self.cluster.guards_copies))
 
     def took(self, new: tuple[int, ...], since: int) -> None:
         """A core ordered the change."""

@@ -29,6 +29,7 @@ SUMS = (
     "snapshots",
     "torn_disks",
     "member_changes",
+    "disks_replaced",
 )
 
 

@@ -1,7 +1,7 @@
 """The shell's side of ServeRecords and ServeChunk: committed slots and snapshots, read without the core."""
 
-from sequencer.messages import Chains, Message, Records, Retransmit, SnapshotChunk
-from sequencer.output import Serve, ServeRecords
+from sequencer.messages import Backfilled, Chains, Message, Records, Retransmit, SnapshotChunk
+from sequencer.output import Serve, ServeBackfill, ServeRecords
 from sequencer.simulator.disk import Disk, Log
 
 CHAINS_MAX = 1_024
@@ -9,6 +9,8 @@ CHAINS_MAX = 1_024
 
 def answer(serve: Serve, log: Log, disk: Disk, slots_max: int) -> Message | None:
     """The frame that answers a request, at most `slots_max` slots; None if what it asks for is not here (any more)."""
+    if isinstance(serve, ServeBackfill):
+        return backfilled(serve, log, disk, slots_max)
     if not isinstance(serve, ServeRecords):
         snapshot = disk.snapshots.get(serve.snapshot)
         if snapshot is None:
@@ -27,3 +29,16 @@ def answer(serve: Serve, log: Log, disk: Disk, slots_max: int) -> Message | None
     if serve.retransmit:
         return Retransmit(serve.view, (), records)
     return Records(serve.view, serve.first, records, serve.repair, committed=0 if serve.repair else end)
+
+
+def backfilled(serve: ServeBackfill, log: Log, disk: Disk, slots_max: int) -> Backfilled | None:
+    """The highest records below the asker's log (C3), down to the first one that is damaged here."""
+    below = serve.below
+    if not log.first < below <= min(log.end, disk.saved.applied) or log.chain(below) != serve.chain:
+        return None
+    first = max(serve.first, log.first, below - slots_max)
+    first = max((slot + 1 for slot in disk.damaged if first <= slot < below), default=first)
+    if first == below:
+        return None
+    records = tuple(log.records[slot] for slot in range(first, below))
+    return Backfilled(first, log.chain(first), records, (b"",) * len(records))

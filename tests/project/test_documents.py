@@ -11,7 +11,7 @@ RULES = [
     *(f"A{number}" for number in range(1, 11)),
     *(f"D{number}" for number in range(1, 8)),
     *(f"V{number}" for number in range(13)),
-    "C1", "C2", "K1", "K2", "K3",
+    "C1", "C2", "C3", "K1", "K2", "K3",
 ]  # fmt: skip
 CITATION = re.compile(r"\b([ADVCK])(\d{1,2})\b")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")

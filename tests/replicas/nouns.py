@@ -114,6 +114,7 @@ def states(draw: st.DrawFn) -> StableState:
         announced=draw(st.none() | views()),
         view=draw(st.none() | views()),
         known=draw(st.dictionaries(members, identities, max_size=4)),
+        whole=draw(st.booleans()),
     )
 
 
@@ -161,6 +162,20 @@ def chunks(draw: st.DrawFn) -> m.SnapshotChunk:
     )
 
 
+@st.composite
+def backfills(draw: st.DrawFn) -> m.Backfill:
+    """first < below."""
+    first = draw(st.integers(0, 1 << 40))
+    return m.Backfill(first + draw(st.integers(1, 100)), draw(chains), first)
+
+
+@st.composite
+def backfilled(draw: st.DrawFn) -> m.Backfilled:
+    """A note for each record."""
+    carried = draw(_records)
+    return m.Backfilled(draw(u63), draw(chains), carried, tuple(draw(st.binary(max_size=60)) for _ in carried))
+
+
 #: One strategy for each kind of message; a test holds that none is missing.
 MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Broadcast: st.builds(m.Broadcast, statuses, _requests, _sequences),
@@ -183,4 +198,7 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Join: st.builds(m.Join, u64, st.booleans(), u63, numbers, heards),
     m.Joined: st.builds(m.Joined, views(), st.none() | identities),
     m.Leave: st.builds(m.Leave),
+    m.Holdings: st.builds(m.Holdings, u63, st.booleans(), st.booleans()),
+    m.Backfill: backfills(),
+    m.Backfilled: backfilled(),
 }

@@ -141,6 +141,8 @@ def test_garbage_headers(header: bytes) -> None:
         m.Fetch(NO_VIEW, 0, 0, bytes(15)),
         m.Token(NO_VIEW, 1 << 63, 0, 0, ()),
         m.Read(-1),
+        m.Backfill(4, bytes(16), 4),
+        m.Backfilled(0, bytes(16), (), (b"a note without a record",)),
     ],
 )
 def test_values_out_of_range(message: m.Message) -> None:

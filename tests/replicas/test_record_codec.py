@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.bus.record_codec import ForeignState, decode_record, decode_state, encode_record, encode_state
+from replicas.bus.record_codec import (
+    STATE_FIELDS,
+    ForeignState,
+    decode_record,
+    decode_state,
+    encode_record,
+    encode_state,
+)
 from ringcast.errors import BadFrame
+from ringcast.strict import loads
 from sequencer.chain import digest
 from sequencer.types import Entry, Incarnation, Request, Sequence, SlotRecord, StableState, ViewNumber
 from tests.replicas.nouns import records, states, u63
@@ -74,6 +82,13 @@ def test_a_damaged_state_raises_nothing_else(state: StableState, data: st.DataOb
         decode_state(bytes(damaged))
     except BadFrame:
         return
+
+
+def test_a_whole_member_writes_what_older_versions_read() -> None:
+    """C3: what an older version wrote is whole, and it can read what a whole member writes: there is no word more."""
+    state = StableState(1, 1, INCARNATION)
+    assert len(loads(encode_state(state, 0), 1 << 20)) == STATE_FIELDS
+    assert decode_state(encode_state(replace(state, whole=False), 7)) == (replace(state, whole=False), 7)
 
 
 def test_a_state_of_another_version() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from replicas.bus import serving
-from replicas.bus.peer_codec import Envelope, PeerCodec, StoredRecords, StoredRetransmit, encode
+from replicas.bus.backfill_codec import StoredRecords, StoredRetransmit
+from replicas.bus.peer_codec import Envelope, PeerCodec, encode
 from replicas.bus.record_codec import encode_record
 from replicas.bus.serving import Served, Serving
 from sequencer import messages as m

@@ -8,6 +8,7 @@ from tests.rules import (
     mutants_of_disk,
     mutants_of_members,
     mutants_of_ordering,
+    mutants_of_retention,
     mutants_of_time,
     mutants_of_views,
 )
@@ -20,6 +21,7 @@ FAMILIES = (
     mutants_of_members,
     mutants_of_changes,
     mutants_of_time,
+    mutants_of_retention,
 )
 
 __all__ = ["FAMILIES", "MUTANTS", "Double"]

@@ -1,5 +1,7 @@
 """C1 and C2: where records come from, snapshots, and how far the log is trimmed."""
 
+from dataclasses import replace
+
 from sequencer.messages import Fetch, Nack, Records, SnapshotChunk
 from sequencer.output import ServeChunk, ServeRecords, TrimAsked, UseSnapshot
 from sequencer.types import ViewNumber
@@ -84,7 +86,7 @@ def test_a_snapshot_does_not_raise_the_log_view(trial: Trial) -> None:
         member.hear(3, *chunks)
         member.settle()
         assert (member.disk.first, member.disk.end) == (3, 3)
-        assert member.durable() == before
+        assert member.durable() == replace(before, whole=False)  # C3
         member.hear(3, Records(view(2).number, 3, log(5)[3:]))
         member.settle()
         assert member.number == view(2).number

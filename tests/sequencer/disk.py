@@ -10,6 +10,7 @@ from sequencer.output import (
     AppendRecord,
     CutLog,
     Persist,
+    PrependRecord,
     RepairRecord,
     ResetDisk,
     SaveStable,
@@ -118,6 +119,11 @@ class Disk:
                 for slot in range(self.first, first):
                     del self.records[slot]
                 self.first = first
+            case PrependRecord(record, previous):
+                assert record.slot == self.first - 1, f"C3: slot {record.slot} put before first slot {self.first}"
+                assert record.sequence.chain == self.base, f"C3: slot {record.slot} does not link"
+                self.records[record.slot] = record
+                self.first, self.base = record.slot, previous
             case RepairRecord(record, previous):
                 assert previous == self.chain(record.slot), f"D6: slot {record.slot} does not link"
                 assert record == self.records[record.slot], f"D6: slot {record.slot} repaired with another record"
@@ -155,6 +161,7 @@ class Disk:
             configuration=self.state.configuration,
             tail=() if runs else tuple(self.records[slot] for slot in range(self.state.applied, self.end)),
             damage=tuple(runs),
+            first_chain=self.base,
         )
 
     @property

@@ -6,8 +6,18 @@ from typing import Any, NamedTuple
 
 from sequencer.config import GroupConfig
 from sequencer.core import Core
-from sequencer.messages import Chains, Message, Records, Retransmit, SnapshotChunk
-from sequencer.output import ChangeMembersAsked, PeerFound, PeerLost, Received, Send, Serve, ServeChunk, ServeRecords
+from sequencer.messages import Backfilled, Chains, Message, Records, Retransmit, SnapshotChunk
+from sequencer.output import (
+    ChangeMembersAsked,
+    PeerFound,
+    PeerLost,
+    Received,
+    Send,
+    Serve,
+    ServeBackfill,
+    ServeChunk,
+    ServeRecords,
+)
 from sequencer.rules import Rules
 from tests.sequencer.builders import MS
 from tests.sequencer.disk import World
@@ -15,6 +25,7 @@ from tests.sequencer.harness import Host
 
 TURN_US = 200  # one way on the wire, and one sync of a disk
 CHAINS_MAX = 1_024
+BACKFILL_SLOTS = 2  # of one answer
 
 
 class Flight(NamedTuple):
@@ -172,6 +183,12 @@ class Group:
         if isinstance(serve, ServeChunk):
             chunk = self.world.snapshots[serve.snapshot].chunks[serve.index]
             return SnapshotChunk(serve.view, serve.snapshot, serve.slot, serve.chain, serve.index, serve.count, chunk)
+        if isinstance(serve, ServeBackfill):
+            if not disk.first < serve.below <= disk.state.applied or disk.chain(serve.below) != serve.chain:
+                return None
+            first = max(serve.first, disk.first, serve.below - BACKFILL_SLOTS)
+            found = tuple(disk.records[slot] for slot in range(first, serve.below))
+            return Backfilled(first, disk.chain(first), found, (b"",) * len(found))
         assert isinstance(serve, ServeRecords)
         if not disk.first <= serve.first <= disk.end:
             return None

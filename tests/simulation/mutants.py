@@ -191,6 +191,7 @@ MUTATIONS = (
     Mutation("V8 creates again after a restart", 300, 22, settings={**IDLE, "plan": quick_restarts}),
     Mutation("V8 creates again on a repeated NEW_VIEW", 300, 72, settings=IDLE),
     Mutation("C1 snapshot with stable state", 300, 4, settings=SNAPSHOTS),
+    Mutation("C3 whole with a snapshot alone", 300, 22, settings={"extra": frozenset({"replacements"})}),
     Mutation("V12 two changes at once", 300, 24, settings={"members": 5, **CHANGING}),
     Mutation("V12 counts the new members only", 100, 77, settings={"members": 5, **CHANGING}),
     Mutation("V12 announces its own configuration", 100, 1, settings=CHANGING),

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from store.contract import APPLIED_KEY, NO_CHAIN, Append, LogStore, Operation, PutRow, Repair, StageChunk, UseSnapshot
+from store.contract import (
+    APPLIED_KEY,
+    NO_CHAIN,
+    Append,
+    LogStore,
+    Operation,
+    Prepend,
+    PutRow,
+    Repair,
+    StageChunk,
+    UseSnapshot,
+)
 from store.log import LmdbStore
 from store.snapshot import encode_slot
 
@@ -40,6 +51,11 @@ def append(slot: int, size: int = 40, salt: bytes = b"", below: bytes | None = N
 def appends(first: int, end: int, size: int = 40) -> list[Operation]:
     """Records of [first, end)."""
     return [append(slot, size) for slot in range(first, end)]
+
+
+def prepend(slot: int, size: int = 40) -> Prepend:
+    """The same, to be put before the log."""
+    return Prepend(*append(slot, size))
 
 
 def repair(slot: int, size: int = 40) -> Repair:

@@ -26,7 +26,7 @@ from store.contract import (
     payload_bytes,
 )
 from store.errors import ChunkDamaged, SnapshotGone, StoreClosed, StoreMisuse
-from tests.store.helpers import all_rows, append, appends, applied, body, hand_over, link, repair
+from tests.store.helpers import all_rows, append, appends, applied, body, hand_over, link, prepend, repair
 
 Make = Callable[[], LogStore]
 
@@ -81,6 +81,32 @@ def test_chain_is_known_from_below_the_first_slot_to_the_last(store: LogStore) -
     assert [store.chain(slot) for slot in range(1, 7)] == [None, link(2), link(3), link(4), link(5), None]
     store.commit([ResetLog()])
     assert store.chain(-1) == NO_CHAIN
+
+
+def test_records_are_put_before_the_first_one(store: LogStore) -> None:
+    """C3: downwards, each linked to the one above; also before an empty log that a snapshot has left."""
+    store.commit([*appends(0, 6), TrimLog(4)])
+    store.commit([prepend(3, size=9_000), prepend(2)])
+    for _ in range(2):
+        assert store.bounds() == (2, 6)
+        assert store.read(3) == (body(3, 9_000), link(3))
+        assert [slot for slot, _, _ in store.read_range(2, 6, 1 << 20)] == [2, 3, 4, 5]
+        assert (store.chain(1), store.chain(0)) == (link(1), None)
+        assert store.verify(0, 6) == ()
+        reopen(store)
+    store.commit([prepend(1), prepend(0), append(6)])
+    assert store.bounds() == (0, 7)
+    assert store.chain(-1) == NO_CHAIN
+    store.commit([TrimLog(7), prepend(6)])
+    assert store.bounds() == (6, 7)
+
+
+def test_what_does_not_follow_downwards_is_refused(store: LogStore) -> None:
+    store.commit([*appends(0, 6), TrimLog(4)])
+    for wrong in (prepend(2), prepend(4), prepend(3)._replace(chain=link(7)), prepend(3)._replace(previous=b"short")):
+        with pytest.raises(StoreMisuse):
+            store.commit([wrong])
+    assert store.bounds() == (4, 6)
 
 
 def test_a_cut_takes_the_end_and_its_chain_back(store: LogStore) -> None:

@@ -22,6 +22,7 @@ from store.contract import (
     DropStaging,
     LogStore,
     Operation,
+    Prepend,
     PutRow,
     Recovered,
     Repair,
@@ -168,6 +169,13 @@ class Twins(RuleBasedStateMachine):
         known = self.history.get(slot)
         if known is not None:
             self.commit([Repair(*known)])
+
+    @rule(records=st.integers(1, 3))
+    def prepend(self, records: int) -> None:
+        """C3: what was trimmed comes back, as far as it is remembered."""
+        first = self.memory.bounds()[0]
+        known = [self.history.get(slot) for slot in range(first - 1, max(-1, first - 1 - records), -1)]
+        self.commit([Prepend(*one) for one in known if one is not None])
 
     @rule(chunk_bytes=st.integers(1, 4000), order=st.randoms(use_true_random=False), drop=st.booleans())
     def snapshot(self, chunk_bytes: int, order: Random, drop: bool) -> None:
