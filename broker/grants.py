@@ -21,7 +21,7 @@ from ringcast.wire import Answer, Fetch, Query
 #: The services beside the bus, as names in patterns: the product store, and the marketplace's interfaces.
 PRODUCTS, SELLERS, BUYERS = "_products", "_sellers", "_buyers"
 #: Queries of operators: they change the cluster, or cost a walk through all of its state.
-ADMIN_QUERIES = frozenset({"change_members", "recover", "digests", "chains"})
+ADMIN_QUERIES = frozenset({"change_members", "recover", "reset_clock", "digests", "chains"})
 _REMEMBERED_MAX = 4_096
 #: What the names that are not reserved begin with.
 _ANY_TOPIC = tuple(letter.encode() for letter in f"{ascii_letters}{digits}-")

@@ -8,6 +8,7 @@ import typer
 from cli import (
     backup,
     bench,
+    clock,
     cluster,
     compact,
     cursors,
@@ -51,6 +52,7 @@ for module in (
     backup,
     compact,
     recover,
+    clock,
     demo,
     products,
     products_admin,

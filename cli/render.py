@@ -95,6 +95,12 @@ def remarks(replicas: Iterable[Mapping[str, Any]]) -> None:
             times = "once" if one["restarts"] == 1 else f"{one['restarts']} times"
             why = f"last after {one['last_restart']} at {last:%Y-%m-%d %H:%M:%S}"
             error(f"replica {one['replica']}: its supervisor has restarted it {times}, {why}; see its log")
+        clock = one.get("clock") or {}
+        if one["replica"] in clock.get("beyond", ()):
+            offset = clock["offsets_us"][str(one["replica"])] / 1e6
+            error(
+                f"replica {one['replica']}: its clock is {offset:+.1f} s off what a quorum's clocks say: mend it (D7)"
+            )
         if one.get("log_held_by"):
             members = ", ".join(map(str, one["log_held_by"]))
             error(

@@ -292,6 +292,27 @@ def _agreement(replicas: Sequence[Mapping[str, Any]], asked_us: int) -> Iterator
         if abs(offset) > CLOCK_OFFSET_MAX_S:
             what = f"the clock of replica {one['replica']} is {offset:+.1f} s from this machine's"
             yield Finding("clock", "warning", what, "run chrony, or another NTP, on both")
+    yield from _ring_time(rows)
+
+
+def _ring_time(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """D7: whose clock the ring does not go by, and whether the ring's time is right."""
+    for one in rows:
+        clock = one.get("clock")
+        if not clock or clock["quorum_us"] is None:
+            continue
+        offset = clock["offsets_us"].get(str(one["replica"]), 0) / 1e6
+        if one["replica"] in clock["beyond"]:
+            what = (
+                f"the clock of replica {one['replica']} is {offset:+.1f} s off what a quorum's say: it orders nothing"
+            )
+            yield Finding("clock", "failed", what, "run chrony, or another NTP, there")
+        else:
+            yield Finding("clock", "ok", f"replica {one['replica']} is {offset:+.3f} s off what a quorum's clocks say")
+    ahead = max((one["clock"]["ahead_us"] - one["clock"]["bound_us"] for one in rows if one.get("clock")), default=0)
+    if ahead > 0:
+        step = "when the clocks are right, run `ringcast clock reset`"
+        yield Finding("clock", "failed", "the ring's time is ahead of the clocks of a quorum", step)
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:

@@ -88,6 +88,15 @@ class DeleteRange(NamedTuple):
     end: bytes | None
 
 
+class FoldRange(NamedTuple):
+    """Of the rows of a table with a key from `start` on only the first stays, with `to` in place of its key's first
+    bytes: an index by time after the ring's time was set back (D7)."""
+
+    table: str
+    start: bytes
+    to: bytes
+
+
 @dataclass(frozen=True, slots=True)  # a tuple has a method of the name `index`
 class StageChunk:
     """Keep a received snapshot chunk, checked with `check_chunk` before. One of another snapshot drops the staging."""
@@ -123,6 +132,7 @@ Operation = (
     | SaveStable
     | PutRow
     | DeleteRange
+    | FoldRange
     | StageChunk
     | DropStaging
     | UseSnapshot

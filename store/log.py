@@ -17,6 +17,7 @@ from store.contract import (
     DamagedRun,
     DeleteRange,
     FileSize,
+    FoldRange,
     Operation,
     PutRow,
     Recovered,
@@ -249,7 +250,7 @@ class LmdbStore:
         environment, journal = self._environment, self._opened_journal
         with self._gate:
             environment.check_writable()
-            if not all(isinstance(operation, PutRow | DeleteRange) for operation in self._committing):
+            if not all(isinstance(operation, PutRow | DeleteRange | FoldRange) for operation in self._committing):
                 return False
             newest = self._newest
             for append in appends:

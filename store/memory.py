@@ -138,6 +138,10 @@ class MemoryTransaction(Transaction):
     def delete_range(self, table: str, start: bytes, end: bytes | None) -> None:
         self.delete_rows(table, self.content.tables[table].between(start, end))
 
+    def first_row(self, table: str, start: bytes) -> tuple[bytes, bytes | None] | None:
+        rows = self.content.tables[table]
+        return next(((key, rows.values[key]) for key in rows.between(start, None)), None)
+
     def staging(self) -> Staging | None:
         return staging_of(self.content)
 

@@ -15,6 +15,7 @@ from store.contract import (
     Append,
     DeleteRange,
     DropStaging,
+    FoldRange,
     Operation,
     Prepend,
     PutRow,
@@ -54,6 +55,7 @@ class Transaction(ABC):
             SaveStable: self._save_stable,
             PutRow: self._put_row,
             DeleteRange: self._delete_range,
+            FoldRange: self._fold_range,
             StageChunk: self._stage,
             DropStaging: lambda _: self.clear_staging(),
             UseSnapshot: self._use_snapshot,
@@ -103,6 +105,10 @@ class Transaction(ABC):
     @abstractmethod
     def delete_range(self, table: str, start: bytes, end: bytes | None) -> None:
         """Delete the rows with start <= key < end."""
+
+    @abstractmethod
+    def first_row(self, table: str, start: bytes) -> tuple[bytes, bytes | None] | None:
+        """The first row with a key >= start; value None: it is damaged."""
 
     @abstractmethod
     def staging(self) -> Staging | None:
@@ -215,6 +221,16 @@ class Transaction(ABC):
         self._flush_rows(operation.table)
         if operation.end is None or operation.start < operation.end:
             self.delete_range(operation.table, operation.start, operation.end)
+
+    def _fold_range(self, operation: FoldRange) -> None:
+        _check_table(operation.table)
+        self._flush_rows(operation.table)
+        first = self.first_row(operation.table, operation.start)
+        if first is not None:
+            key, value = first
+            self.delete_range(operation.table, operation.start, None)
+            if value is not None:
+                self.put_rows(operation.table, [(operation.to + key[len(operation.to) :], value)], empty=False)
 
     def _flush_rows(self, table: str) -> None:
         rows = self._rows.pop(table, None)

@@ -19,6 +19,7 @@ from store.records import (
     decode_chain,
     decode_marks,
     decode_record,
+    decode_row,
     encode_chain,
     encode_marks,
     encode_record,
@@ -170,6 +171,12 @@ class LmdbTransaction(Transaction):
 
     def delete_range(self, table: str, start: bytes, end: bytes | None) -> None:
         self._delete(table, start, end)
+
+    def first_row(self, table: str, start: bytes) -> tuple[bytes, bytes | None] | None:
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            found = cursor.set_range(start) if start else cursor.first()
+            key = bytes(cursor.key())
+            return (key, decode_row(key, cursor.value())) if found else None
 
     def _delete(self, database: str, start: bytes, end: bytes | None) -> None:
         handle = self._databases[database]

@@ -12,6 +12,7 @@ from replicas.bus.shell import Shell
 from replicas.bus.standing import connected
 from replicas.health import Checks
 from replicas.metrics import by_name, counters, disk_space, dropped, events, gauges
+from sequencer.clocks import ClockStatus
 from sequencer.messages import Nack
 from sequencer.quorum import majority
 from store.aside import told
@@ -25,9 +26,25 @@ def readiness(shell: Shell) -> Mapping[str, object]:
         "state": shell.state,
         "why": str(trouble) if trouble else None,
         "advice": advice(shell.core, shell.asides.found),
+        "clock": clock_trouble(shell.core.clock_status(), shell.config.id),
         "member": shell.config.id,
         "cluster": f"{shell.cluster():016x}",
     }
+
+
+def clock_trouble(clocks: ClockStatus, member: int) -> str | None:
+    """What is wrong with this member's clock, or with the ring's time (D7), and what to do."""
+    if member in clocks.beyond:
+        return (
+            f"this replica's clock is {clocks.offsets_us[member] / 1e6:+.1f} s off what the clocks of a quorum say: "
+            "mend it (chrony, or another NTP); until then it leaves the ordering to others"
+        )
+    if clocks.ahead_us > clocks.bound_us:
+        return (
+            f"the ring's time is {clocks.ahead_us / 1e6:.1f} s ahead of the clocks of a quorum: "
+            "run `ringcast clock reset` once they are right"
+        )
+    return None
 
 
 def checks(shell: Shell) -> Checks:
@@ -117,6 +134,22 @@ class ShellMetrics(Collector):
                 ),
                 "disk_full": ("1 while there is no space (D5)", int(status.disk_full)),
                 "possible_loss": ("1 after `recover --accept-loss`", int(status.possible_loss)),
+            },
+        )
+        clocks, me = status.clocks, shell.config.id
+        yield from gauges(
+            self._labels,
+            {
+                "clock_offset_seconds": (
+                    "this member's wall clock less what the clocks of a quorum say; 0 while they are not known (D7)",
+                    clocks.offsets_us.get(me, 0) / 1e6,
+                ),
+                "clock_known": ("1 if the clocks of a quorum are known here", int(clocks.quorum_us is not None)),
+                "clock_beyond_bound": ("1 if the offset is beyond `clock_bound_ms`", int(me in clocks.beyond)),
+                "ring_time_ahead_seconds": (
+                    "how far the last slot's time is ahead of what the clocks of a quorum say",
+                    clocks.ahead_us / 1e6,
+                ),
             },
         )
 

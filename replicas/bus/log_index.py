@@ -174,16 +174,28 @@ class LogIndex:
 
     def trim(self, slot: int, offset: int, topics: Iterable[str]) -> list[DeleteRange]:
         """What goes with the slots below `slot` when retention removes them (C2); `offset` is the first one kept."""
-        origin = self._store.row("offsets", rows.number_key(offset))
         ranges = [
             DeleteRange("offsets", b"", rows.number_key(offset)),
             DeleteRange("batches", b"", rows.number_key(slot)),
         ]
-        if origin is not None:
-            kept_slot, time_us = rows.read_pair(origin)
-            ranges.append(DeleteRange("times", b"", rows.time_key(time_us, kept_slot)))
+        kept = self._first_time_of(offset)
+        if kept is not None:
+            ranges.append(DeleteRange("times", b"", kept))
         ranges += [DeleteRange("topic_index", rows.topic_key(name), rows.topic_key(name, offset)) for name in topics]
         return ranges
+
+    def _first_time_of(self, offset: int) -> bytes | None:
+        """The key of `times` that leads to what is kept from `offset` on; None: leave them all.
+
+        A slot whose time was ahead when the ring's time was set back has no row of its own (D7): one for all of them
+        stands at the time of the reset.
+        """
+        origin = self._store.row("offsets", rows.number_key(offset))
+        if origin is None:
+            return None
+        kept_slot, time_us = rows.read_pair(origin)
+        key = rows.time_key(time_us, kept_slot)
+        return key if self._store.row("times", key) is not None else None
 
 
 def _few_matching(pattern: str, topics: Iterable[str]) -> list[str] | None:

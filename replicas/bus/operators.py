@@ -1,4 +1,6 @@
-"""What operators ask of the core itself: the queries `recover` (D2, V0), `members` and `change_members` (V12), `trace`.
+"""What operators ask of the core: the queries `recover` (D2, V0), `members` and `change_members` (V12), `trace`.
+
+And `reset_clock` (D7).
 
 The wish goes to the core as an event, the answer comes back as a fact of that step.
 """
@@ -6,7 +8,7 @@ The wish goes to the core as an event, the answer comes back as a fact of that s
 from collections.abc import Callable
 
 from broker.gateway import Reply
-from replicas.bus import accepted_loss, members
+from replicas.bus import accepted_loss, clock_reset, members
 from replicas.bus.directory import Directory
 from replicas.timings import Timings
 from ringcast.errors import NotReady, RingcastError
@@ -32,7 +34,14 @@ class Operators:
         self._core = core
         self._traces = timings.traces
         self._recovers = accepted_loss.RecoverQueries(ask)
+        self._clocks = clock_reset.ClockQueries(ask, lambda: trouble() or self._restarting())
         self.members = members.MembersQueries(ask, core, directory, lambda: trouble() or self._restarting())
+
+        self._takers: dict[str, Callable[[Query, Reply], None]] = {
+            accepted_loss.QUERY: self._recovers.take,
+            clock_reset.QUERY: self._clocks.take,
+            **dict.fromkeys(members.QUERIES, self.members.take),
+        }
 
     def take(self, request: Fetch | Query, reply: Reply) -> bool:
         """Answer such a query, now or in this turn's step; False: it is another one."""
@@ -42,10 +51,9 @@ class Operators:
             found = self._traces.find(slot) if type(slot) is int else {}
             reply(Answer(request.request, {**found}, 0), ())
             return True
-        if not isinstance(request, Query) or name not in {accepted_loss.QUERY, *members.QUERIES}:
+        if not isinstance(request, Query) or name not in self._takers:
             return False
-        asked = self._recovers if name == accepted_loss.QUERY else self.members
-        asked.take(request, reply)
+        self._takers[name](request, reply)
         return True
 
     def tell(self, fact: Fact, next_offset: int) -> None:
@@ -54,10 +62,13 @@ class Operators:
             self._recovers.tell(fact, self._core(), next_offset)
         elif fact.name in members.FACTS:
             self.members.tell(fact)
+        elif fact.name in clock_reset.FACTS:
+            self._clocks.tell(fact)
 
     def abandon(self) -> None:
         """The core is made anew: whoever waits asks again."""
         self._recovers.abandon(self._restarting())
+        self._clocks.abandon(self._restarting())
         self.members.abandon()
 
     def _restarting(self) -> NotReady:

@@ -263,7 +263,7 @@ class Queries:
         time_us = max(0, _number(arguments, "time_us", low=-U63_MAX))
         offset = self._index.first_offset_at(time_us)
         if offset is None:
-            entry = self._recent.at_or_after(time_us, key=lambda entry: entry.info.time_us)
+            entry = self._recent.from_time(time_us)
             offset = self._topics.next_offset if entry is None else entry.info.first_offset
         if self._missing() and offset <= self.compacted_below:
             self._require_kept(self.compacted_below - 1)  # what is not here yet may be younger than asked for

@@ -62,9 +62,18 @@ class Recent:
             yield self._entries[place]
 
     def at_or_after(self, value: int, key: Callable[[FeedEntry], int]) -> FeedEntry | None:
-        """The first entry whose key is >= `value`; the key must not fall from entry to entry (time, slot)."""
+        """The first entry whose key is >= `value`; the key must not fall from entry to entry (slot)."""
         at = bisect_left(self._entries, value, key=key)
         return self._entries[at] if at < len(self._entries) else None
+
+    def from_time(self, time_us: int) -> FeedEntry | None:
+        """The entry behind the last one that is older; times may have been set back in between (D7)."""
+        found = None
+        for entry in reversed(self._entries):
+            if entry.info.time_us < time_us:
+                break
+            found = entry
+        return found
 
     def _shrink(self) -> None:
         """Drop the oldest durable entries, an eighth at a time: a list's head is cheap to cut in large pieces only."""

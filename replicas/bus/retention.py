@@ -46,9 +46,10 @@ class Owed(NamedTuple):
 class Retention:
     """Looks at the log ten times a second.
 
-    `store()` gives the present store, `applied()` the next slot to apply, `time_us()` the time of the last applied
-    slot, `lagging(slot)` the members that the core would wait for, `busy()` whether the core cannot trim, `full()`
-    whether the disk has no space (D5).
+    `store()` gives the present store, `applied()` the next slot to apply, `last_us()` the time of the slot before it,
+    `quorum_us()` what the clocks of a quorum say, None if too few are known (D7): then nothing is too old. `lagging(slot)`
+    are the members that the core would wait for, `busy()` says whether the core cannot trim, `full()` whether the disk
+    has no space (D5).
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Retention:
         *,
         store: Callable[[], LogStore],
         applied: Callable[[], int],
-        time_us: Callable[[], int],
+        quorum_us: Callable[[], int | None],
         lagging: Callable[[int], Sequence[int]],
         busy: Callable[[], bool],
         full: Callable[[], bool],
@@ -68,7 +69,7 @@ class Retention:
         self.held_by: tuple[int, ...] = ()  # members that hold back a trim that is owed
         self._store = store
         self._applied = applied
-        self._time_us = time_us
+        self._quorum_us = quorum_us
         self._lagging = lagging
         self._busy = busy
         self._full = full
@@ -76,7 +77,6 @@ class Retention:
         self._feed_event = feed_event
         self._log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
         self._measured = ("", 0, 0)  # snapshot, slot, bytes from the snapshot's slot to that slot
-        self._quiet = (-1, 0)  # the newest applied slot, and when it was seen first
         self._snapshot_us = -SNAPSHOT_PAUSE_MAX_US
         self._pause_us = SNAPSHOT_PAUSE_US
         self._trim_us = -TRIM_INTERVAL_US
@@ -143,8 +143,9 @@ class Retention:
         size = store.log_bytes()
         by_bytes = self._beyond(store, size - self.config.retention_bytes)
         overdue = self._beyond(store, size - log_bytes_hard(self.config))
-        if self.config.retention_age is not None:
-            horizon = self._ring_time_us() - self.config.retention_age * 1_000_000
+        now = self._quorum_us()
+        if self.config.retention_age is not None and now is not None:
+            horizon = now - self.config.retention_age * 1_000_000
             by_bytes = max(by_bytes, self._older_than(store, horizon))
             overdue = max(overdue, self._older_than(store, horizon - AGE_HELD_US))
         last = min(first + TRIM_SLOTS_MAX, self._applied())
@@ -166,17 +167,6 @@ class Retention:
         """The first applied slot at or after a time; the next slot to apply if there is none."""
         young = next(iter(store.rows("times", time_key(max(0, horizon_us)), limit=1)), None)
         return key_number(young[0][8:]) if young is not None else self._applied()
-
-    def _ring_time_us(self) -> int:
-        """The ring's time, by which age is measured: that of the last slot, and what has passed here since.
-
-        The wall clock of this machine has no part in it (a wrong one must remove nothing). After a restart the time
-        before it is not counted, so a bus without traffic keeps its last messages longer, never shorter.
-        """
-        applied = self._applied()
-        if self._quiet[0] != applied:
-            self._quiet = (applied, now_us())
-        return self._time_us() + now_us() - self._quiet[1]
 
     # ------------------------------------------------------------------ snapshots
 
@@ -246,7 +236,7 @@ def retention_of(shell: Shell) -> Retention:
         shell.config,
         store=lambda: shell.store,
         applied=lambda: shell.machine.topics.applied,
-        time_us=lambda: shell.machine.topics.time_us,
+        quorum_us=lambda: shell.core.quorum_time_us(),  # noqa: PLW0108 - as below
         lagging=lambda slot: shell.core.lagging(slot),  # noqa: PLW0108 - the core is another one after a restart
         busy=lambda: shell.core.opening or bool(shell.core.damage),
         full=lambda: shell.disk.full,

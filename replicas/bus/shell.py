@@ -45,6 +45,8 @@ VIEW_CHANGE_US = 600_000
 #: What libzmq's own thread gets to hand over what waits in the kernel's buffers.
 CATCH_UP_S = 0.03
 INVARIANTS_INTERVAL_S = 1.0
+#: What an operator has to look at.
+LOUD_FACTS = frozenset({"clock_beyond_bound", "ring_time_ahead", "clock_reset"})
 #: Facts that are told for each frame or each rule; the others are worth a line in the log.
 QUIET_FACTS = frozenset({"rule", "token_dropped", "nack_over_budget", "frame_refused", "joiner_due", "trimmed_past"})
 
@@ -312,8 +314,8 @@ class Shell:
 
     def _tell(self, fact: o.Fact) -> None:
         self.counters[f"fact_{fact.name}"] += 1
-        write = self.log.debug if fact.name in QUIET_FACTS else self.log.info
-        write(fact.name, **fact.fields)
+        level = "debug" if fact.name in QUIET_FACTS else "warning" if fact.name in LOUD_FACTS else "info"
+        getattr(self.log, level)(fact.name, **fact.fields)
         self.operators.tell(fact, self.machine.topics.next_offset)
 
     @property

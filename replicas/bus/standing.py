@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from replicas import supervisor
 from replicas.bus.accepted_loss import advice
+from replicas.bus.clock_reset import shown
 from replicas.bus.config import BusConfig
 from replicas.clocks import wall_us
 from replicas.versions import VERSION
@@ -101,5 +102,6 @@ def status_of(core: Core, config: BusConfig, asides: Sequence[Aside] = (), *, le
         "incarnation": tuple(core.stable.incarnation),
         "version": VERSION,
         "wall_us": wall_us(),
+        "clock": shown(status.clocks),
         **supervisor.report(),
     }

@@ -40,7 +40,7 @@ from sequencer.clients import ClientBounds, ClientTable, Verdict
 from sequencer.configuration import after
 from sequencer.errors import require
 from sequencer.types import FOUNDERS, GENESIS_CHAIN, Configuration, Ordered, SlotRecord
-from store.contract import PutRow
+from store.contract import FoldRange, PutRow
 
 _NO_DIGEST: Final = bytes(16)
 #: Every so many slots the running digest is kept, for comparing members (docs/faults.md 56).
@@ -133,7 +133,7 @@ class Topics:
         self._checkpoints: dict[int, bytes] = {}
         self._changed_topics: set[str] = set()
         self._changed_cursors: set[str] = set()
-        self._index_rows: list[PutRow] = []
+        self._index_rows: list[PutRow | FoldRange] = []
         self._unsaved_slots = 0
 
     @classmethod
@@ -254,6 +254,8 @@ class Topics:
         if self._configuration is not before:
             changes.append(rows.pack_members(self._configuration))
         index = self._index_rows
+        if sequence.time_us < self._time_us:  # an operator set the ring's time back (D7): now what was later is as late
+            index.append(FoldRange("times", rows.time_key(sequence.time_us + 1), rows.number_key(sequence.time_us)))
         joined = b"".join(verdicts)
         if verdicts:
             index.append(PutRow("batches", rows.number_key(slot), joined))
@@ -382,7 +384,7 @@ class Topics:
 
     # -------------------------------------------------------------- persistence
 
-    def take_rows(self) -> list[PutRow]:
+    def take_rows(self) -> list[PutRow | FoldRange]:
         """Every row that changed since the last call, for one transaction; the caller now owes them to the store."""
         if not self._unsaved_slots:
             return []

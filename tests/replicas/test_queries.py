@@ -268,3 +268,31 @@ def test_memory_is_bounded_but_never_drops_what_is_not_durable() -> None:
     replica.save()
     assert 0 < len(replica.recent) < 30
     assert replica.recent.next_offset == 200
+
+
+@pytest.mark.parametrize("saves", [(), (3,), (3, 5, 6), (6,), (7,)])
+def test_after_a_reset_of_the_rings_time_each_time_leads_to_the_right_offset(saves: tuple[int, ...]) -> None:
+    """D7: what was ordered with a wrong time is found from any time between its neighbours; `saves`: rows' writes."""
+    log = Log()
+    for slot, time_us in enumerate((100, 200, 300, 90_000, 90_010, 90_020, 400, 500)):
+        log.slot(request([batch("a", 1, slot + 1)]), time_us=time_us)
+    replica = Replica(log)
+    for at, record in enumerate(log.records):
+        replica.deliver([record])
+        if at in saves:
+            replica.save()
+
+    def found(*times: int) -> list[Plain]:
+        return [replica.ask("offset_at", time_us=time)["offset"] for time in times]
+
+    for _ in range(2):
+        if saves != (3,):  # there the index holds slots of a wrong time, and the rows of the reset are on their way
+            assert found(401, 500, 501, 90_000) == [7, 7, 8, 8]
+        if max(saves, default=0) >= 6:
+            assert found(0, 150, 200, 300, 400) == [0, 1, 1, 2, 3]
+        replica.save()
+        saves = (7,)
+    replica.trim(4)
+    assert found(0, 250, 400, 450) == [4, 4, 4, 7]
+    replica.trim(7)
+    assert found(0, 450, 501) == [7, 7, 8]

@@ -13,7 +13,7 @@ from replicas.bus.retention import AGE_HELD_US, SNAPSHOT_PAUSE_MAX_US, Retention
 from replicas.bus.rows import number_key, time_key
 from replicas.bus.space import log_bytes_hard, log_bytes_max
 from sequencer import output as o
-from store.contract import APPLIED_KEY, Append, PutRow, TrimLog
+from store.contract import APPLIED_KEY, Append, FoldRange, PutRow, TrimLog
 from store.memory import MemoryStore
 from store.snapshot import encode_slot
 from tests.store.helpers import link
@@ -32,6 +32,7 @@ class Replica:
         self.store.recover()
         self.now = 1_000 * SECOND
         self.wall = 0  # what the newest slot says
+        self.clocks = True  # those of a quorum are known, and right
         self.acked: dict[int, int] = {}  # members that lag
         self.snapshots = 0
         self.peak = 0
@@ -41,7 +42,7 @@ class Replica:
             self.config,
             store=lambda: self.store,
             applied=lambda: self.end,
-            time_us=lambda: self.wall,
+            quorum_us=lambda: self.now if self.clocks else None,
             lagging=lambda slot: [member for member, end in self.acked.items() if end < slot],
             busy=lambda: False,
             full=lambda: self.full,
@@ -156,16 +157,36 @@ async def test_an_age_is_met_under_traffic(monkeypatch: pytest.MonkeyPatch) -> N
     assert replica.snapshots <= 2 + 200 * SECOND // 10_000_000
 
 
-async def test_a_time_that_stands_still_ages_nothing_that_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A holder's clock was far ahead once, and the ring's time waits for it: each slot counts from its own delivery."""
-    replica = Replica(monkeypatch, retention_age=10)
+async def test_a_time_that_is_ahead_ages_nothing_until_it_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D7: the clocks of a quorum were far ahead once: neither what was ordered before nor what came after is older."""
+    replica = Replica(monkeypatch, retention_age=100)
+    replica.order(100)
     replica.wall = 99_999 * SECOND
     for _ in range(60):
         replica.order(100)
         await replica.turn(1.0)
     assert replica.first == 0
-    await replica.until_idle(40)
-    assert replica.first == 60
+    await replica.until_idle(300)
+    assert replica.first == 1
+    to = replica.now
+    replica.store.commit([FoldRange("times", time_key(to + 1), number_key(to))])
+    replica.wall = 0
+    replica.order(100)
+    await replica.until_idle(90)
+    assert replica.first == 1
+    await replica.until_idle(60)
+    assert (replica.first, replica.end) == (62, 62)
+
+
+async def test_nothing_is_too_old_while_the_clocks_of_a_quorum_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica(monkeypatch, retention_age=10)
+    replica.order(100, 100)
+    replica.clocks = False
+    await replica.until_idle(100)
+    assert replica.first == 0
+    replica.clocks = True
+    await replica.until_idle(20)
+    assert replica.first == 2
 
 
 async def test_on_a_full_disk_a_snapshot_is_made_for_a_trim_alone(monkeypatch: pytest.MonkeyPatch) -> None:

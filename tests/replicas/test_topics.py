@@ -15,16 +15,18 @@ from ringcast.wire import BatchInfo
 from sequencer.clients import ClientBounds
 from sequencer.errors import InvariantError
 from sequencer.types import Incarnation, Ordered, Request, SlotRecord
-from store.contract import PutRow
+from store.contract import FoldRange, PutRow
 from tests.replicas.log_maker import Batch, Log, batch, client_id, cursor_batch, raw_request, request
 
 Tables = dict[str, dict[bytes, bytes]]
 BOUNDS = TopicBounds(ClientBounds(clients_max=3, remembered_max=2), topics_max=5, cursors_max=3)
 
 
-def put(tables: Tables, rows: Iterable[PutRow]) -> None:
+def put(tables: Tables, rows: Iterable[PutRow | FoldRange]) -> None:
     """What a store does with rows."""
-    for table, key, value in rows:
+    for row in rows:
+        assert isinstance(row, PutRow), "times fall only at a reset (D7)"
+        table, key, value = row
         if value is None:
             tables.setdefault(table, {}).pop(key, None)
         else:

@@ -13,6 +13,7 @@ from store.contract import (
     Append,
     DeleteRange,
     DropStaging,
+    FoldRange,
     LogStore,
     Operation,
     PutRow,
@@ -153,6 +154,7 @@ def test_a_trim_keeps_the_chain_below_the_first_slot(store: LogStore) -> None:
         ([PutRow("clients", b"k" * (KEY_BYTES_MAX + 1), b"")], "512 bytes"),
         ([PutRow("nowhere", b"k", b"")], "'nowhere'"),
         ([DeleteRange("log", b"a", b"b")], "'log'"),
+        ([FoldRange("log", b"a", b"b")], "'log'"),
         ([UseSnapshot("none", 3, link(2))], "staged"),
     ],
 )
@@ -415,3 +417,12 @@ def test_payload_bytes_counts_what_is_written() -> None:
     assert payload_bytes(SaveStable(b"12")) - payload_bytes(SaveStable(b"")) == 2
     assert payload_bytes(StageChunk("s", 0, b"12")) - payload_bytes(StageChunk("s", 0, b"")) == 2
     assert payload_bytes(Truncate(5)) > 0
+
+
+def test_a_range_is_folded_into_its_first_row(store: LogStore) -> None:
+    """After a reset of the ring's time what was ordered with a later time is found at the time of the reset (D7)."""
+    store.commit([PutRow("times", b"1a", b"x"), PutRow("times", b"8b", b"y"), PutRow("times", b"9c", b"z")])
+    store.commit([PutRow("times", b"9d", b"w"), FoldRange("times", b"3", b"2"), PutRow("times", b"2e", b"v")])
+    assert list(store.rows("times")) == [(b"1a", b"x"), (b"2b", b"y"), (b"2e", b"v")]
+    store.commit([FoldRange("times", b"3", b"2"), FoldRange("offsets", b"3", b"2")])
+    assert len(list(store.rows("times"))) == 3

@@ -20,6 +20,7 @@ from store.contract import (
     Append,
     DeleteRange,
     DropStaging,
+    FoldRange,
     LogStore,
     Operation,
     Prepend,
@@ -48,6 +49,7 @@ VALUES = st.one_of(st.binary(max_size=20), st.integers(1000, 9000).map(bytes))
 ROW_CHANGES = st.one_of(
     st.builds(PutRow, st.sampled_from(TABLES), KEYS, st.none() | VALUES),
     st.builds(DeleteRange, st.sampled_from(TABLES), st.binary(max_size=2), st.none() | st.binary(max_size=2)),
+    st.builds(FoldRange, st.sampled_from(TABLES), st.binary(max_size=2), st.binary(max_size=2)),
     st.builds(SaveStable, VALUES),
 )
 
