@@ -58,6 +58,7 @@ class Retention:
         *,
         store: Callable[[], LogStore],
         applied: Callable[[], int],
+        last_us: Callable[[], int],
         quorum_us: Callable[[], int | None],
         lagging: Callable[[int], Sequence[int]],
         busy: Callable[[], bool],
@@ -69,6 +70,7 @@ class Retention:
         self.held_by: tuple[int, ...] = ()  # members that hold back a trim that is owed
         self._store = store
         self._applied = applied
+        self._last_us = last_us
         self._quorum_us = quorum_us
         self._lagging = lagging
         self._busy = busy
@@ -166,7 +168,9 @@ class Retention:
     def _older_than(self, store: LogStore, horizon_us: int) -> int:
         """The first applied slot at or after a time; the next slot to apply if there is none."""
         young = next(iter(store.rows("times", time_key(max(0, horizon_us)), limit=1)), None)
-        return key_number(young[0][8:]) if young is not None else self._applied()
+        if young is not None:
+            return key_number(young[0][8:])
+        return self._applied() if self._last_us() < horizon_us else store.bounds()[0]  # its row is not written yet
 
     # ------------------------------------------------------------------ snapshots
 
@@ -236,6 +240,7 @@ def retention_of(shell: Shell) -> Retention:
         shell.config,
         store=lambda: shell.store,
         applied=lambda: shell.machine.topics.applied,
+        last_us=lambda: shell.machine.topics.time_us,
         quorum_us=lambda: shell.core.quorum_time_us(),  # noqa: PLW0108 - as below
         lagging=lambda slot: shell.core.lagging(slot),  # noqa: PLW0108 - the core is another one after a restart
         busy=lambda: shell.core.opening or bool(shell.core.damage),
