@@ -47,9 +47,9 @@ class Retention:
     """Looks at the log ten times a second.
 
     `store()` gives the present store, `applied()` the next slot to apply, `last_us()` the time of the slot before it,
-    `quorum_us()` what the clocks of a quorum say, None if too few are known (D7): then nothing is too old. `lagging(slot)`
-    are the members that the core would wait for, `busy()` says whether the core cannot trim, `full()` whether the disk
-    has no space (D5).
+    `quorum_us()` what the clocks of a quorum say, None if too few are known (D7): nothing is too old then.
+    `lagging(slot)` are the members that the core would wait for, `busy()` says whether the core cannot trim, `full()`
+    whether the disk has no space (D5).
     """
 
     def __init__(
