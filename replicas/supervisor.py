@@ -149,7 +149,10 @@ def supervise(listed: Callable[[], None]) -> None:
 
     `listed`: called in each worker first, where `ringcast up` is told which process it is.
     """
-    watched = (signal.SIGCHLD, *FORWARDED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, it would hide how a worker ended
+    # What is ignored (SIGHUP below nohup) stays so: a blocked signal would be found waiting all the same.
+    heard = tuple(one for one in FORWARDED if signal.getsignal(one) is not signal.SIG_IGN)
+    watched = (signal.SIGCHLD, *heard)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     back_off, ever_up = BackOff(), False
     while True:
@@ -175,7 +178,7 @@ def supervise(listed: Callable[[], None]) -> None:
         count = _Process.restarts.times + 1
         _Process.restarts = Restarts(count, str(end), wall_us())
         _say(f"process {worker} ended by {end} after {ran_s:.1f} s: restart {count} in {pause_s:g} s")
-        if _told_to_stop_within(pause_s):
+        if _told_to_stop_within(pause_s, heard):
             _end_like(End(None, 0), before)
 
 
@@ -216,9 +219,9 @@ def _reap() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def _told_to_stop_within(seconds: float) -> bool:
+def _told_to_stop_within(seconds: float, heard: Sequence[signal.Signals]) -> bool:
     """Wait before a restart; no worker is there to be told."""
-    stops = [one for one in FORWARDED if one not in _NOT_TO_STOP]
+    stops = [one for one in heard if one not in _NOT_TO_STOP]
     return signal.sigtimedwait(stops, seconds) is not None
 
 

@@ -156,6 +156,19 @@ def test_a_signal_to_the_supervisor_is_the_workers_and_ends_both(number: signal.
         assert start_time(worker) is None
 
 
+def test_a_signal_that_is_ignored_is_no_order() -> None:
+    """As SIGHUP below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with supervised("up-sleep", "up-sleep") as process:
+            worker, *_ = line(process)
+            process.send_signal(signal.SIGHUP)
+            os.kill(worker, signal.SIGABRT)
+            assert line(process)[1:] == (1, "SIGABRT")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_kill_9_of_the_worker_is_an_order() -> None:
     with supervised("up-sleep") as process:
         worker, *_ = line(process)
