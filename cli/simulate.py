@@ -18,7 +18,7 @@ def simulate(
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes (default: one for each CPU).")] = None,
     trace: Annotated[int | None, typer.Option("--trace", metavar="SEED", help="Run one seed and print it.")] = None,
     faults: Annotated[
-        str | None, typer.Option("--faults", metavar="NAME,...", help="Add: partial, clocks, bursts.")
+        str | None, typer.Option("--faults", metavar="NAME,...", help="Add: partial, clocks, bursts, stuck.")
     ] = None,
     raft: Annotated[bool, typer.Option("--raft", help="Simulate the product store's Raft instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

@@ -27,6 +27,7 @@ from sequencer.simulator.member import Member
 from sequencer.simulator.network import Network, Weather
 from sequencer.simulator.operators import Operators
 from sequencer.simulator.replacements import Replacements
+from sequencer.simulator.stuck import Stuck
 from sequencer.simulator.trace import Trace, TraceDigest
 from sequencer.types import NO_VIEW, StableState, View
 
@@ -389,4 +390,5 @@ EXTRAS: Mapping[str, type[Extra[Cluster]]] = {
     "clocks": ClockFaults,
     "bursts": Bursts,
     "replacements": Replacements,
+    "stuck": Stuck,
 }
