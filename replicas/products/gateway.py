@@ -293,12 +293,12 @@ class ProductGateway(ProductFront):
         if self._closed:
             return
         if short := [one for one in readings if not one.rows and one.instruction is None]:
-            self._found(short, self._look_up(short))
+            self._found(short, self._look_up(short, self._clock_us()))
         for one in readings:
             if (instruction := one.instruction) is not None:
                 self._proposer.administer(instruction).add_done_callback(partial(self._on_administered, one))
             elif one.rows:
-                work = self._loop.run_in_executor(self._reader, self._look_up, [one])
+                work = self._loop.run_in_executor(self._reader, self._look_up, [one], self._clock_us())
                 work.add_done_callback(partial(self._on_long, one))
 
     def _on_long(self, reading: _Reading, answers: "asyncio.Future[_Answers]") -> None:
@@ -309,9 +309,8 @@ class ProductGateway(ProductFront):
         error, applied = self._error_of(done), self._standing().applied
         self._found([reading], error or [(applied, encode_outcome([encode_outcome(done.result())]))])
 
-    def _look_up(self, readings: Sequence[_Reading]) -> _Answers:
+    def _look_up(self, readings: Sequence[_Reading], now_us: int) -> _Answers:
         """Any thread."""
-        now_us = self._clock_us()
         try:
             with self._proposer.view() as view:
                 applied = view.meta.applied

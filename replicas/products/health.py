@@ -69,6 +69,10 @@ class ProductMetrics(Collector):
                 "ready": ("1 if /readyz says yes", int(bool(readiness(self._member)["ready"]))),
                 "products_leads": ("1 if this member leads", int(found.role == "leader")),
                 "products_leader": ("the member that leads, 0 if none is known", found.leader or 0),
+                "products_clock_offset_seconds": (
+                    "this member's wall clock less what the clocks of a quorum say; 0 while they are not known (D7)",
+                    (self._member.node.time.offset_us() or 0) / 1e6,
+                ),
                 "products_term": ("the term", found.term),
                 "products_voters": ("voters of the newest configuration", len(found.members.voters)),
                 "products_log_last": ("index of the newest entry", found.last),

@@ -40,7 +40,8 @@ class ProductMember:
 
     def trouble(self) -> RingcastError | None:
         if self.node.leads:
-            return None
+            settled = self.node.time.settled
+            return None if settled else NotReady(replica=self.node.member, state="learning the clocks of the others")
         number, leader = self.node.member, self.node.leader
         if leader is not None and leader != number:
             return NotLeader(replica=number, leader=leader, address=self.client_address(leader))
@@ -155,6 +156,7 @@ class ProductMember:
             "snapshot": self._snapshot(),
             "followers": {str(member): match for member, match in found.followers.items()},
             "disk_full": found.full,
+            "clock_offset_us": self.node.time.offset_us(),
             **supervisor.report(),
         }
 

@@ -10,6 +10,7 @@ import zmq
 
 from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
+from replicas.clocks import wall_us
 from replicas.health import HealthServer
 from replicas.hosting import DISK, HALTED, REMOVED, ReplicaProcess, host
 from replicas.products.config import MemberAddress, ProductsConfig
@@ -59,7 +60,12 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
             security.listen(router, CLIENTS)
         client = bind(router, f"tcp://{config.bind_client}")
         self.gateway = ProductGateway(
-            router, self.member, replica=config.id, observe=self._timings.change.observe, security=security
+            router,
+            self.member,
+            replica=config.id,
+            clock_us=self.node.time.time_us,
+            observe=self._timings.change.observe,
+            security=security,
         )
         self.health = HealthServer(
             lambda: readiness(self.member),
@@ -106,6 +112,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
             transport=self.transport,
             store=self.store,
             on_failure=self._disk_failed,
+            wall_us=wall_us,
         )
 
     # -------------------------------------------------------------- while it runs

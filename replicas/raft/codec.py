@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from replicas.raft.messages import (
     AppendEntries,
     AppendEntriesResponse,
+    Clock,
     Envelope,
     Found,
     Hello,
@@ -217,6 +218,7 @@ _TYPES: dict[int, tuple[type, _Type]] = {
         ),
     ),
     10: (Found, _Type((("base", _any),), lambda message: ((_pack_base(message.base),), ()), _read_found)),
+    11: (Clock, _plain(Clock, wall_us=_number, now_us=_number)),
 }
 _NUMBERS: dict[type, tuple[int, _Type]] = {kind: (number, how) for number, (kind, how) in _TYPES.items()}
 

@@ -7,6 +7,7 @@
 | InstallSnapshot, one chunk (R15) | leader -> one that the log does not reach | InstallSnapshotResponse |
 | TimeoutNow | leader -> successor (a transfer) | RequestVote |
 | Hello | one that starts, or is not answered -> all | Welcome; Found, while the cluster is new |
+| Clock | member -> all | |
 """
 
 from dataclasses import dataclass
@@ -112,6 +113,13 @@ class Welcome(NamedTuple):
     known: Incarnation
 
 
+class Clock(NamedTuple):
+    """What the sender's wall clock and its monotonic clock show, in us; members of an older version drop it."""
+
+    wall_us: int
+    now_us: int
+
+
 class Found(NamedTuple):
     """The cluster's first configuration, for a blank member whose disk it names."""
 
@@ -129,4 +137,5 @@ Message: TypeAlias = (
     | Hello
     | Welcome
     | Found
+    | Clock
 )

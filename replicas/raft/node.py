@@ -17,8 +17,9 @@ from replicas.raft.candidate import Candidate
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.errors import NotLeader, Refused
 from replicas.raft.futures import fail
+from replicas.raft.group_time import GroupTime
 from replicas.raft.leader import Leader
-from replicas.raft.messages import Envelope, Message
+from replicas.raft.messages import Clock, Envelope, Message
 from replicas.raft.seams import Loop, Store, Transport
 from replicas.raft.state import Received, State
 from store.raft_contract import Members
@@ -69,8 +70,9 @@ class RaftNode(library.Node):
         transport: Transport,
         store: Store,
         on_failure: Callable[[Exception], object],
+        wall_us: Callable[[], int] | None = None,
     ) -> None:
-        """Opens the store, which blocks; raises its errors."""
+        """Opens the store, which blocks; raises its errors. `wall_us`: see GroupTime."""
         self.member = member
         self.founders = dict(founders)
         self.config = config
@@ -80,16 +82,19 @@ class RaftNode(library.Node):
         self.store = store
         self._on_failure = on_failure
         self._stopped = False
+        self.time = GroupTime(lambda: self.state, wall_us)
         self.state: State = self.state_class(self)
 
     def start(self) -> None:
         """Take part."""
         self.state.start()
+        self.time.start()
 
     def stop(self) -> None:
         """Fail what waits, write what is queued, close the store; to leave gracefully `transfer` first."""
         if not self._stopped:
             self._stopped = True
+            self.time.stop()
             self.state.stop()
             self.store.close()
 
@@ -200,8 +205,13 @@ class RaftNode(library.Node):
 
     def receive(self, envelope: Envelope, message: Message) -> None:
         """A decoded message of a peer; the transport has checked that it is the sender's."""
-        if not self._stopped:
-            self.request_handler(Received(envelope, message))
+        if self._stopped:
+            return
+        if isinstance(message, Clock):
+            if envelope.cluster == self.state.cluster:
+                self.time.hear(envelope.sender, envelope.incarnation, message)
+            return
+        self.request_handler(Received(envelope, message))
 
     def peer_lost(self, member: int) -> None:
         """The connection to a peer broke, and the next attempt failed too."""
@@ -232,6 +242,7 @@ class RaftNode(library.Node):
             self.loop.call_later(RESUME_SECONDS, self._resume)
         else:
             self._stopped = True
+            self.time.stop()
             state.stop()
             self._on_failure(error)
 

@@ -17,6 +17,7 @@ from replicas.raft.node import RaftNode
 from replicas.raft.simulator.bursts import Bursts
 from replicas.raft.simulator.checkers import Checker
 from replicas.raft.simulator.clients import Client
+from replicas.raft.simulator.clocks import ClockFaults
 from replicas.raft.simulator.disk import Disk, SimulatedStore
 from replicas.raft.simulator.faults import Faults
 from replicas.raft.simulator.linearizable import Operation, violations
@@ -98,6 +99,7 @@ class Process:
             transport=_Transport(cluster, member, self.loop),
             store=self.store,
             on_failure=cluster.broken,
+            wall_us=cluster.wall_of(member),
         )
         self.paused = False
         self.loop.call_soon(self.node.start)
@@ -134,6 +136,11 @@ class Cluster:
         return Random(self.random.getrandbits(64))
 
     # -------------------------------------------------------------- members
+
+    def wall_of(self, member: int) -> Callable[[], int] | None:
+        """Its wall clock; none but with the faults of clocks: it would change the draws of all other runs."""
+        found = next((extra for extra in self.extras if isinstance(extra, ClockFaults)), None)
+        return None if found is None else lambda: found.wall_us(member)
 
     def start(self, member: int) -> None:
         """Start a member, on the disk it has."""
@@ -312,4 +319,4 @@ class Cluster:
 
 
 #: What `Options.extra` may name.
-EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"clocks": Extra, "bursts": Bursts}
+EXTRAS: Mapping[str, type[Extra[Cluster]]] = {"clocks": ClockFaults, "bursts": Bursts}
