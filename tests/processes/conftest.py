@@ -14,15 +14,18 @@ Start = Callable[..., LocalCluster]
 
 
 @pytest.fixture
-def start_cluster(tmp_path: Path) -> Iterator[Start]:
-    """Start a cluster of `count` replicas and wait until all are ready; keywords are keys of their configuration."""
-    yield from _starting(tmp_path, BUS, {"check_invariants": True})
+def start_cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Start a cluster of `count` replicas and wait until all are ready; keywords are keys of their configuration.
+
+    A replica that crashed, and that its supervisor started again, fails the test, unless it has the mark `crashes`.
+    """
+    yield from _starting(tmp_path, BUS, {"check_invariants": True}, request)
 
 
 @pytest.fixture
-def start_products(tmp_path: Path) -> Iterator[Start]:
+def start_products(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
     """The same for the product store."""
-    yield from _starting(tmp_path, PRODUCTS, {})
+    yield from _starting(tmp_path, PRODUCTS, {}, request)
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def network() -> Iterator[Network]:
         yield made
 
 
-def _starting(folder: Path, role: Role, common: dict[str, object]) -> Iterator[Start]:
+def _starting(folder: Path, role: Role, common: dict[str, object], request: pytest.FixtureRequest) -> Iterator[Start]:
     clusters: list[LocalCluster] = []
 
     def start(count: int = 3, **settings: object) -> LocalCluster:
@@ -51,3 +54,12 @@ def _starting(folder: Path, role: Role, common: dict[str, object]) -> Iterator[S
     for cluster in clusters:
         for member in cluster.running():
             cluster.kill(member)
+    if request.node.get_closest_marker("crashes") is None:
+        assert not [said for cluster in clusters for member in cluster.replicas for said in _crashes(cluster, member)]
+
+
+def _crashes(cluster: LocalCluster, member: int) -> list[str]:
+    """What a supervisor said of its workers."""
+    log = cluster.log_path(member)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return [line for line in lines if line.startswith("ringcast supervisor:")]
