@@ -9,6 +9,7 @@ from rich.live import Live
 from cli import render
 from cli.common import NO, OK, UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
 from replicas.bus.overview import Overview, lacks, verdict
+from replicas.bus.standing import OUTSIDE
 from replicas.bus.verification import verify as compare
 from sequencer.quorum import majority
 
@@ -59,6 +60,8 @@ def _show(replicas: list[dict[str, Any]], json: bool, disk: bool) -> None:
         for aside in one.get("set_aside", ()):
             folder, why = aside["folder"], aside["why"]
             render.error(f"replica {one['replica']}: a damaged folder was set aside: {folder} ({why}); {ASIDE_NEXT}")
+        if one.get("state") == OUTSIDE:
+            _show_trouble(one)
     _show_missing(replicas)
     _show_advice(replicas)
 
@@ -68,6 +71,12 @@ def _show_missing(replicas: list[dict[str, Any]]) -> None:
     for one in replicas:
         if found := lacks(one):
             render.error(f"replica {one['replica']} {found}")
+
+
+def _show_trouble(one: dict[str, Any]) -> None:
+    """Why it does not serve as it should, and whom it does not hear."""
+    links = f" ({one['links']})" if one.get("state") == OUTSIDE else ""
+    render.error(f"replica {one['replica']}: {one.get('error') or one.get('state')}{links}")
 
 
 def _show_advice(replicas: list[dict[str, Any]]) -> None:
@@ -104,7 +113,7 @@ def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
             return await overview.look()
 
     replicas = run(ask())
-    serving = [one for one in replicas if one.get("in_quorum")]
+    serving = [one for one in replicas if one.get("in_quorum") and one.get("state") != OUTSIDE]
     members = [int(one["replica"]) for one in replicas]
     quorum, found = majority(members), verdict(len(serving), members)
     not_whole = [int(one["replica"]) for one in replicas if lacks(one)]
@@ -117,8 +126,8 @@ def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
     else:
         typer.echo(f"{found}: {len(serving)} of {len(replicas)} replicas serve, {quorum} are needed")
         for one in replicas:
-            if not one.get("in_quorum"):
-                render.error(f"replica {one['replica']}: {one.get('error') or one.get('state')}")
+            if one not in serving:
+                _show_trouble(one)
         _show_missing(replicas)
         _show_advice(replicas)
     raise typer.Exit({"healthy": OK, "degraded": NO, "down": UNAVAILABLE}[found])

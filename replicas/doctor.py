@@ -263,7 +263,8 @@ def _states(replicas: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
             yield Finding("replicas", "failed", f"{who}: {one['error']}", "start it; see its log")
         elif one["state"] != "serving":
             step = str(one.get("advice") or "docs/operations.md, Health, says what this state wants")
-            yield Finding("replicas", "failed", f"{who} is {one['state']}", step)
+            why = f" ({one['links']})" if one.get("links") else ""
+            yield Finding("replicas", "failed", f"{who} is {one['state']}{why}", step)
         else:
             yield Finding("replicas", "ok", f"{who} serves")
         if found := lacks(one):

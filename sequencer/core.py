@@ -62,6 +62,8 @@ class CoreStatus:
     delivered: int
     acked: dict[int, int]
     suspects: tuple[int, ...]
+    unheard: tuple[int, ...]  # other members that it does not hear
+    unheard_by: tuple[int, ...]  # other members that it hears, and that say they do not hear it
     wiped: bool
     damaged: bool
     leaving: bool
@@ -173,6 +175,7 @@ class Core(Reads):
             if self.review_due or self.now_us - self.reviewed_us >= REVIEW_INTERVAL_US:
                 self.review_due, self.reviewed_us = False, self.now_us
                 self.review()
+                self.plan_relays()
                 self.consider_joiners()
                 self.consider_change()
                 self.consider_left()
@@ -314,6 +317,10 @@ class Core(Reads):
             delivered=self.delivered,
             acked=dict(self.acked),
             suspects=tuple(sorted(self.suspects(self.view))) if self.view and self.runs else (),
+            unheard=tuple(member for member in self.members if not self.is_heard(member)),
+            unheard_by=tuple(
+                member for member in self.members if self.is_heard(member) and not self.is_heard_by(member)
+            ),
             wiped=self.stable.wiped,
             damaged=bool(self.damage),
             leaving=self.leaving,

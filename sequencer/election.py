@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from sequencer.connectivity import connected_sets
 from sequencer.messages import Promise
 from sequencer.rules import Rules
 
@@ -21,16 +22,18 @@ def choose_ring(
     promises: Mapping[int, Promise],
     source: int,
     *,
-    quorum: int,
+    heard: Mapping[int, int],
+    sizes: tuple[int, ...],
     limit_slots: int,
     leaving: Collection[int],
     backed_off: Collection[int],
-    suspected: Collection[int],
+    present: Collection[int],
 ) -> tuple[int, ...]:
-    """V6: the ring in id order, at least `quorum` members, all of them promisers and members of the new view (V12).
+    """V6: promisers and members of the new view (V12) that all hear each other, in id order; () if they are too few.
 
-    Taken away one by one while more than `quorum` remain: leavers (V11), those in back-off, those still suspected,
-    highest id first; then whoever does not hear, or is not heard by, most others.
+    `heard`: the newest word of each promiser. `sizes`: how many there must be, and with how many it has to do else.
+    Of those within the limit: the set with the fewest leavers (V11), then with the fewest in back-off, then the
+    largest, then the nearest to the `present` ring. With too few within the limit: as many as must be, by their logs.
     """
     chosen = promises[source]
     members = {member: promise for member, promise in promises.items() if member in chosen.members}
@@ -39,28 +42,20 @@ def choose_ring(
         for member, promise in members.items()
         if promise.end >= chosen.first and abs(chosen.end - promise.end) <= limit_slots
     }
-    if len(near) < quorum:
-        by_log = sorted(members, key=lambda m: (members[m].log_view, members[m].end, -m), reverse=True)
-        return tuple(sorted(by_log[:quorum]))
-    ring = set(near)
-    for unwanted in (leaving, backed_off, suspected):
-        for member in sorted(ring & set(unwanted), reverse=True):
-            if len(ring) > quorum:
-                ring.discard(member)
-    while len(ring) > quorum:
-        deaf = {member: _missing_links(member, ring, members) for member in ring}
-        worst = max(ring, key=lambda member: (deaf[member], member))
-        if not deaf[worst]:
-            break
-        ring.discard(worst)
-    return tuple(sorted(ring))
-
-
-def _missing_links(member: int, ring: Collection[int], promises: Mapping[int, Promise]) -> int:
-    """How many links between `member` and the ring are deaf in one direction or the other."""
-    missing = 0
-    for other in ring:
-        if other != member:
-            missing += not promises[member].heard >> other & 1
-            missing += not promises[other].heard >> member & 1
-    return missing
+    sets = connected_sets({member: heard[member] for member in members})
+    for size in sizes:
+        if within := [ring for ring in sets if len(ring) >= size and near.issuperset(ring)]:
+            return min(
+                within,
+                key=lambda ring: (
+                    len(set(leaving).intersection(ring)),
+                    len(set(backed_off).intersection(ring)),
+                    -len(ring),
+                    -len(set(present).intersection(ring)),
+                    ring,
+                ),
+            )
+        if lagging := [ring for ring in sets if len(ring) == size]:
+            logs = {member: (promise.log_view, promise.end, -member) for member, promise in members.items()}
+            return max(lagging, key=lambda ring: sorted((logs[member] for member in ring), reverse=True))
+    return ()

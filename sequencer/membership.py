@@ -1,8 +1,8 @@
 """V0, V9, V11: blank and wiped members, joiners and learners, leavers."""
 
 from sequencer.config import MS
-from sequencer.messages import Healthy, Join, Joined, Leave, Prepare
-from sequencer.quorum import bits, majority
+from sequencer.messages import Healthy, Join, Joined, Leave, Prepare, Status
+from sequencer.quorum import majority
 from sequencer.retained import Retained
 from sequencer.types import NO_VIEW, Identity, Incarnation, View
 
@@ -39,16 +39,10 @@ class Membership(Retained):
 
     # ------------------------------------------------------------------ JOIN and JOINED
 
-    @property
-    def in_ring(self) -> bool:
-        """Running a view whose ring holds this member."""
-        view = self.installed
-        return view is not None and self.runs and self.me in view.ring
-
     def on_join_timer(self) -> None:
         """A member outside the ring sends JOIN until it is in it (V9); a blank one too (V0)."""
         self.set_timer("join", self.config.join_interval_ms * (1 + self.random.random() / 4))
-        if self.in_ring:
+        if self.in_ring and not self.is_left_behind():
             return
         wiped = not self.takes_part and (self.lost or not self.blank)
         promised = self.stable.promised
@@ -56,7 +50,7 @@ class Membership(Retained):
         # needs no other, and asking would end the install again and again where the log is long.
         if self.damage and self.installing is None:
             promised = promised._replace(proposer=promised.proposer + 1)
-        message = Join(self.stable.storage, wiped, self.stored, promised, bits(self.heard()))
+        message = Join(self.stable.storage, wiped, self.stored, promised, self.heard_bits())
         # A member whose configuration is old may know none of today's members, but hear them (V12).
         for member in sorted({*self.others, *(member for member in self.peers if self.is_heard(member))}):
             self.send(member, message)
@@ -69,6 +63,7 @@ class Membership(Retained):
         if not self.is_older(sender, cluster, incarnation):
             peer = self.peer(sender)
             peer.join, peer.join_us, peer.join_cluster = message, self.now_us, cluster
+            self.note_hearing(sender, message.heard)
             if cluster == self.stable.cluster:
                 self.learn_identity(sender, Identity(incarnation, message.storage), first_hand=True)
         if self.blank:
@@ -107,11 +102,17 @@ class Membership(Retained):
         if self.rules.is_rolled_back(message.known, self.stable) and message.known is not None:
             self.become_wiped(message.known.incarnation)
             return
-        if not self.in_ring:
+        if not self.in_ring or self.is_left_behind():
             self.rule("V9")
             self.take_view(sender, message.view)
             if self.me not in message.view.members:
                 self.without_us[sender] = message.view.number
+
+    def take_status(self, sender: int, status: Status) -> None:
+        """V9: who hears that others run a view that it was not told of asks for it at once."""
+        super().take_status(sender, status)
+        if status.runs and status.view > self.stable.log_view and self.is_left_behind():
+            self.hasten_timer("join", 1)
 
     def fresh_joiners(self) -> list[int]:
         """Members whose JOIN is not older than a few intervals."""
@@ -140,7 +141,8 @@ class Membership(Retained):
             if joiner in view.members and joiner not in view.ring and self.is_due(joiner, view):
                 self.rule("V9")
                 self.tell("joiner_due", joiner=joiner)
-                self.propose()
+                waits = frozenset() if self.must_readmit(joiner, view) else frozenset({joiner})
+                self.propose(joiners=waits)
                 return
 
     def is_due(self, joiner: int, view: View) -> bool:

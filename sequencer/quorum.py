@@ -8,6 +8,11 @@ def majority(members: Collection[int]) -> int:
     return len(members) // 2 + 1
 
 
+def half(members: Collection[int]) -> int:
+    """The least ring where a member was just added, who takes no turn yet (V6, V12)."""
+    return (len(members) + 1) // 2
+
+
 def quorum_end(stored: Mapping[int, int], members: Iterable[int], quorum: int) -> int:
     """The largest end that `quorum` of `members` have stored (A5); 0 if fewer have told.
 

@@ -1,6 +1,8 @@
 """A8: gaps are found, asked for with back-off and a budget, and answered from the window or the log."""
 
-from sequencer.messages import LsnRange, Nack, Retransmit
+from collections.abc import Mapping
+
+from sequencer.messages import Broadcast, LsnRange, Nack, Retransmit
 from sequencer.ordering import Ordering
 from sequencer.output import ServeRecords
 from sequencer.types import Entry, Request, View, ViewNumber
@@ -14,6 +16,34 @@ class Retransmission(Ordering):
 
     nack_attempt = 0  # since the log last grew
     nack_end = 0  # window.end at the last NACK
+    relays: Mapping[int, tuple[int, ...]] = {}  # a sender -> ring members that do not hear it: this member passes on
+
+    def on_broadcast(self, sender: int, message: Broadcast) -> None:
+        """A8: what the holder may not hear, who stands between passes on: it would wait for the token else."""
+        super().on_broadcast(sender, message)
+        view = self.installed
+        if message.requests and view is not None:
+            for member in self.relays.get(sender, ()):
+                self.send(member, Retransmit(view.number, message.requests, ()))
+
+    def plan_relays(self) -> None:
+        """A8: the first of the ring that hears a member outside it passes its requests on to those that do not."""
+        view = self.installed
+        if view is None or self.me not in view.ring or len(view.ring) == len(view.members):
+            self.relays = {}
+            return
+        relays = {}
+        for sender in view.members:
+            if sender not in view.ring and self.is_heard(sender):
+                deaf = [member for member in view.ring if not self.says_it_hears(member, sender)]
+                if min(member for member in view.ring if member not in deaf) == self.me:
+                    relays[sender] = tuple(deaf)
+        self.relays = relays
+
+    def says_it_hears(self, member: int, other: int) -> bool:
+        """As far as it said in the installed view."""
+        status = self.peer(member).status if member != self.me else None
+        return status is None or status.view != self.stable.log_view or bool(status.heard >> other & 1)
 
     def look_for_gaps(self) -> None:
         """After each step: a short delay before the first NACK, since most gaps are only reordering."""

@@ -241,9 +241,18 @@ class Member:
         peer = self.peer(member)
         return not peer.connection_lost and self.now_us - peer.heard_us < self.config.suspect_timeout_ms * MS
 
+    def is_heard_by(self, member: int) -> bool:
+        """As far as it said."""
+        status = self.peer(member).status if member != self.me else None
+        return status is None or bool(status.heard >> self.me & 1)
+
     def heard(self) -> list[int]:
         """Members heard within the suspect timeout, this one included, in id order."""
         return [member for member in self.everyone if self.is_heard(member)]
+
+    def heard_bits(self) -> int:
+        """Whom it hears, for its heartbeats and promises: also members that are new to its configuration (V12)."""
+        return bits(member for member in {*self.everyone, *self.peers} if self.is_heard(member))
 
     def vector(self) -> Vector:
         """The newest incarnations and storage ids known, own included (V0)."""
@@ -393,7 +402,7 @@ class Member:
             commit=self.commit,
             accepted_hop=accepted_hop,
             newest_lsn=self.own.newest_lsn,
-            heard=bits(self.heard()),
+            heard=self.heard_bits(),
             wiped=not self.takes_part,
             leaving=self.leaving or self.disk_full,
         )

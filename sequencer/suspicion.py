@@ -1,13 +1,26 @@
 """V1: who is suspected, and whether this member should want a new view."""
 
 from sequencer.config import MS
+from sequencer.connectivity import connected_sets
 from sequencer.installation import Installation
-from sequencer.quorum import majority
-from sequencer.types import View, ViewNumber
+from sequencer.quorum import bits, half, majority
+from sequencer.types import NO_VIEW, View, ViewNumber
 
 
 class Suspicion(Installation):
     """Failure detection; nothing here is safety, only when to ask for a view change."""
+
+    seen_view: View | None = None  # the newest that anyone has told of, installed here or not
+
+    def take_view(self, sender: int, view: View) -> None:
+        """V7, and remember it."""
+        self.see_view(view)
+        super().take_view(sender, view)
+
+    def see_view(self, view: View) -> None:
+        """Who is in the ring that others run, also before it is installed here."""
+        if self.seen_view is None or view.number > self.seen_view.number:
+            self.seen_view = view
 
     def suspects(self, view: View) -> set[int]:
         """V1: the ring members that are suspected in this view."""
@@ -51,8 +64,56 @@ class Suspicion(Installation):
         return self.now_us - self.quiet_since_us() >= self.config.token_timeout_ms * MS
 
     def is_healthy(self, view: View) -> bool:
-        """V4: it runs the view, and within suspect_timeout it installed it, or heard all of the ring in it."""
-        return self.runs and not self.suspects(view) and not self.is_stuck()
+        """V4: it runs the view, and within suspect_timeout it installed it, or heard all of the ring in it.
+
+        And none of the ring that is heard says that it does not hear another of it.
+        """
+        return self.runs and not self.suspects(view) and not self.is_stuck() and not self.says_torn(view)
+
+    def says_torn(self, view: View) -> bool:
+        """V1: a ring member does not hear another: who is between the two sees it in its heartbeat only."""
+        ring = bits(view.ring)
+        return any(word & ring != ring for word in self.words_of_the_ring(view))
+
+    def says_whole(self, view: View) -> bool:
+        """V1: a ring member that is heard runs the view and hears all of its ring, and no other contradicts it."""
+        return bool(self.words_of_the_ring(view)) and not self.says_torn(view)
+
+    def words_of_the_ring(self, view: View) -> list[int]:
+        """Whom the other ring members hear that run the view, as the heartbeats of those that are heard say."""
+        statuses = [self.peer(member).status for member in view.ring if member != self.me and self.is_heard(member)]
+        return [
+            status.heard
+            for status in statuses
+            if status is not None and status.view == view.number and status.runs and not status.leaving
+        ]
+
+    def runs_without_us(self) -> bool:
+        """V1: a newer view than ours, or ours where this member takes no turn, runs well without its proposals.
+
+        One ring member that hears the whole ring is enough: a ring holds a quorum, and looks after itself.
+        """
+        view, seen = self.view, self.seen_view
+        if self.is_left_behind():
+            return True
+        if seen is not None and (view is None or seen.number > view.number) and self.says_whole(seen):
+            return True
+        return not self.in_ring and (self.quorum_runs_a_view() or (view is not None and self.says_whole(view)))
+
+    def is_left_behind(self) -> bool:
+        """V1: somebody that is heard, and hears a quorum, runs a newer view than this member was told of."""
+        known = max((view.number for view in (self.view, self.seen_view) if view is not None), default=NO_VIEW)
+        return any(
+            status.runs and status.view > known and status.heard.bit_count() >= majority(self.members)
+            for member in self.others
+            if (status := self.peer(member).status) is not None and self.is_heard(member)
+        )
+
+    @property
+    def in_ring(self) -> bool:
+        """Running a view whose ring holds this member."""
+        view = self.installed
+        return view is not None and self.runs and self.me in view.ring
 
     def quorum_runs_a_view(self) -> bool:
         """V1: Q members said within `suspect_timeout` that they run one and the same view."""
@@ -66,18 +127,26 @@ class Suspicion(Installation):
     def needs_view_change(self) -> bool:
         """Is it for this member to want a new view?"""
         view = self.installed
-        if view is not None and self.runs and self.me in view.ring:
-            return not self.is_healthy(view)
-        return not self.quorum_runs_a_view()
+        if view is not None and self.in_ring and self.is_healthy(view):
+            return False
+        return not self.runs_without_us()
 
     def hears_quorum(self) -> bool:
-        """V2: it hears Q members that are not wiped, itself included.
+        """V2: it hears Q members that are not wiped, itself included, and they all hear each other as they say.
 
         And, where the log holds a change, enough of those that will be members (V12): the view needs their promises.
         """
         members, new = self.members, self.next_members
         added = len(set(new) - set(members)) if new != members else 0
-        return self.hears_able(members, majority(members)) and self.hears_able(new, majority(new) - added)
+        if not (self.hears_able(members, majority(members)) and self.hears_able(new, majority(new) - added)):
+            return False
+        least = half(new) if added else majority(new)
+        heard = {self.me: self.heard_bits()} if self.takes_part else {}
+        for member in new:
+            status = self.peer(member).status if member != self.me and self.is_heard(member) else None
+            if status is not None and self.is_able(member):
+                heard[member] = status.heard
+        return any(len(ring) >= least and (self.me in ring or self.me not in new) for ring in connected_sets(heard))
 
     def hears_able(self, members: tuple[int, ...], least: int) -> bool:
         """Are so many of these heard whose promise would count?"""
@@ -100,10 +169,6 @@ class Suspicion(Installation):
         """Suspected in the view that is installed here."""
         view = self.view
         return view is not None and member != self.me and member in view.ring and member in self.suspects(view)
-
-    def is_silent(self, member: int) -> bool:
-        """A suspicion for an old incarnation ends with the member's promise; silence and a lost link do not (V6)."""
-        return not self.is_heard(member)
 
     def wanted_out(self) -> set[int]:
         """Ring members of the last view that are suspected as of now."""

@@ -8,10 +8,12 @@ from sequencer.config import MS
 from sequencer.election import choose_ring, choose_source
 from sequencer.errors import require
 from sequencer.messages import Healthy, Installed, Joined, Known, NewView, Prepare, Promise, Refused, Status, Vector
-from sequencer.quorum import bits, majority
+from sequencer.quorum import bits, half, majority
 from sequencer.state import NEVER
 from sequencer.suspicion import Suspicion
 from sequencer.types import NO_VIEW, BackOff, Incarnation, Learner, View, ViewNumber
+
+TRIES_AT_ONCE = 3  # proposals of one member in a row before it pauses (V2)
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Proposal:
     asked: set[int] = field(default_factory=set)
     promises: dict[int, Promise] = field(default_factory=dict)
     incarnations: dict[int, Incarnation] = field(default_factory=dict)
+    hearing: dict[int, int] = field(default_factory=dict)  # the newest word of each promiser: whom it hears (V6)
+    joiners: frozenset[int] = frozenset()  # for whom a healthy ring makes the view, and who then waits (V9)
     announced: View | None = None
     installed: set[int] = field(default_factory=set)
 
@@ -44,6 +48,7 @@ class ViewChange(Suspicion):
 
     proposal: Proposal | None = None
     absences: dict[int, _Absence]
+    tries = 0  # proposals of our own since the last view that was installed here
     counter_seen = 0  # the highest counter in any number seen
     patient_until_us = 0  # after a promise or a proposal: no own proposal before (V1 view_timeout)
 
@@ -66,9 +71,14 @@ class ViewChange(Suspicion):
             return
         live = [m for m in self.heard() if self.is_able(m) and not self.is_suspected_now(m)]
         rank = live.index(self.me) if self.me in live else len(live)
-        delay_ms = rank * self.config.propose_delay_ms * (1 + self.random.random() / 2)
+        delay_ms = rank * self.config.propose_delay_ms * (1 + self.random.random() / 2) + self.pause_ms()
         patience_ms = max(0, self.patient_until_us - self.now_us) / MS
         self.timers["propose"] = self.now_us + int(max(delay_ms, patience_ms + delay_ms if patience_ms else 0) * MS)
+
+    def pause_ms(self) -> int:
+        """V2: one whose proposals come to nothing again and again asks more and more seldom."""
+        doublings = min(max(0, self.tries - TRIES_AT_ONCE), 16)
+        return min(self.config.propose_delay_ms * ((1 << doublings) - 1), self.config.back_off_max_ms)
 
     def on_propose_timer(self) -> None:
         """V2: still unhealthy, and it hears a quorum: propose."""
@@ -83,12 +93,13 @@ class ViewChange(Suspicion):
             self.rule("V1")
             self.propose()
 
-    def propose(self, genesis: int = 0, *, accept_loss: bool = False) -> None:
+    def propose(self, genesis: int = 0, *, accept_loss: bool = False, joiners: frozenset[int] = frozenset()) -> None:
         """V2: a counter above all it has seen; its own promise durable; then PREPARE to all."""
         self.rule("V2")
         number = ViewNumber(self.counter_seen + 1, self.me)
         self.counter_seen = number.counter
-        self.proposal = Proposal(number, genesis, self.vector(), accept_loss)
+        self.tries += 1
+        self.proposal = Proposal(number, genesis, self.vector(), accept_loss, joiners=joiners)
         self.tell("view_proposed", view=number, suspects=self.wanted_out())
         self.promise(number, self.me, genesis)
         self.wait_patiently()
@@ -115,7 +126,7 @@ class ViewChange(Suspicion):
             )  # it was removed; those who stay propose
             return
         view = self.installed
-        if view is not None and sender not in view.ring and self.is_healthy(view):
+        if view is not None and sender not in view.ring and (self.is_healthy(view) or self.is_told_whole(view)):
             self.rule("V4")
             self.send(sender, Healthy(message.number, view))
             return
@@ -124,6 +135,10 @@ class ViewChange(Suspicion):
             return
         self.promise(message.number, sender, message.genesis)
         self.wait_patiently()
+
+    def is_told_whole(self, view: View) -> bool:
+        """V4: a learner that does not hear all of the ring goes by the word of whom it hears."""
+        return self.runs and self.me not in view.ring and self.says_whole(view)
 
     def promise(self, number: ViewNumber, to: int, genesis: int = 0) -> None:
         """V3: ends an install in progress; the promise and the vector are durable before the answer leaves."""
@@ -156,7 +171,7 @@ class ViewChange(Suspicion):
             self.window.chain(end - 1) or self.window.end_chain,
             self.commit,
             self.vector(),
-            bits(self.heard()),
+            self.heard_bits(),
             self.stable.view.members if self.stable.view is not None else self.config.members,
             self.next_members,
             self.founders,
@@ -195,13 +210,16 @@ class ViewChange(Suspicion):
             self.send(sender, NewView(proposal.announced))
             return
         proposal.promises[sender] = promise
+        proposal.hearing[sender] = promise.heard
         proposal.incarnations[sender] = incarnation
         counted = self.counted(proposal)
         if not self.is_complete(proposal, counted):
             # V12: this promise may be the first to tell of these members
             self.send_prepare(proposal, [member for member in promise.members if member not in proposal.asked])
             return
-        waiting_for = [m for m in self.heard() if m not in counted and self.is_able(m)]
+        waiting_for = bits(m for m in self.heard() if m not in counted and self.is_able(m))
+        for member in counted:
+            waiting_for &= proposal.hearing[member]  # whom one of them does not hear is in no ring with it
         if waiting_for and not proposal.genesis:
             self.arm_timer("announce", self.config.promise_wait_ms)
         else:
@@ -246,22 +264,17 @@ class ViewChange(Suspicion):
     def announce(self, proposal: Proposal) -> None:
         """V5, V6: at most one (ring, source, end, chain) per number."""
         require(self.rules.may_announce(proposal.announced), "one announcement a number (V5)", proposal.number)
-        self.rule("V5")
-        self.rule("V6")
-        self.stop_timer("announce")
         counted = self.counted(proposal)
         source = choose_source(counted, self.rules)
         members = counted[source].members
         out = self.wanted_out()
-        ring = choose_ring(
-            counted,
-            source,
-            quorum=min(majority(members), sum(member in members for member in counted)),
-            limit_slots=self.config.catch_up_limit_slots,
-            leaving=[m for m in self.others if (s := self.peer(m).status) is not None and s.leaving],
-            backed_off=[m for m, absence in self.absences.items() if self.now_us < absence.until_us],
-            suspected=[m for m in out if m not in counted or self.is_silent(m)],
-        )
+        ring = self.ring_of(proposal, counted, source)
+        if not ring:
+            self.set_timer("announce", self.config.promise_wait_ms)  # more promises may come, or newer heartbeats
+            return
+        self.rule("V5")
+        self.rule("V6")
+        self.stop_timer("announce")
         named = {known.member: known.identity for known in proposal.vector}
         view = View(
             number=proposal.number,
@@ -272,7 +285,7 @@ class ViewChange(Suspicion):
             members=members,
             founders=counted[source].founders,
             learners=tuple(Learner(m, named.get(m)) for m in members if m not in ring),
-            back_offs=tuple(row for row in self.next_back_offs(ring, out) if row.member in members),
+            back_offs=tuple(row for row in self.next_back_offs(ring, out | proposal.joiners) if row.member in members),
             accepted_loss=self.accepted_loss(proposal),
         )
         proposal.announced = view
@@ -284,6 +297,21 @@ class ViewChange(Suspicion):
         else:
             self.send_new_view(view)
         self.take_view(self.me, view)
+
+    def ring_of(self, proposal: Proposal, counted: dict[int, Promise], source: int) -> tuple[int, ...]:
+        """V6, by what is known now; () while no quorum of the promisers all hear each other."""
+        members = counted[source].members
+        added = not set(members).issubset(counted[source].log_members)
+        return choose_ring(
+            counted,
+            source,
+            heard={**proposal.hearing, self.me: self.heard_bits()},
+            sizes=(majority(members), half(members)) if added else (majority(members),),
+            limit_slots=self.config.catch_up_limit_slots,
+            leaving=[m for m in self.others if (s := self.peer(m).status) is not None and s.leaving],
+            backed_off=[m for m, absence in self.absences.items() if self.now_us < absence.until_us],
+            present=self.view.ring if self.view is not None else (),
+        )
 
     def accepted_loss(self, proposal: Proposal) -> ViewNumber:
         """The status names a possible loss from then on, so every later view carries the number on."""
@@ -328,6 +356,7 @@ class ViewChange(Suspicion):
 
     def on_healthy(self, sender: int, message: Healthy) -> None:
         """V4: the ring is well without us: JOIN instead."""
+        self.see_view(message.view)
         self.see_number(message.view.number)
         if self.proposal is not None and self.proposal.number == message.number and self.proposal.announced is None:
             self.proposal = None
@@ -345,9 +374,15 @@ class ViewChange(Suspicion):
         super().take_view(sender, view)
 
     def take_status(self, sender: int, status: Status) -> None:
-        """HEARTBEAT carries promised numbers (V2)."""
+        """HEARTBEAT carries promised numbers (V2), and whom a promiser hears by now (V6)."""
         self.see_number(status.promised)
+        self.note_hearing(sender, status.heard)
         super().take_status(sender, status)
+
+    def note_hearing(self, member: int, heard: int) -> None:
+        """V6: a promiser's newest word of whom it hears."""
+        if self.proposal is not None and member in self.proposal.hearing:
+            self.proposal.hearing[member] = heard
 
     def learn_vector(self, vector: tuple[Known, ...]) -> None:
         """V0: durable before the answer that depends on it leaves (the answer saves the stable state)."""
@@ -384,6 +419,7 @@ class ViewChange(Suspicion):
 
     def view_started(self, view: View) -> None:
         """V9: the back-offs that NEW_VIEW carries begin at the install; they reset after a while in the ring."""
+        self.tries = 0
         self.proposal = self.proposal if self.proposal and self.proposal.number == view.number else None
         before, self.absences = self.absences, {}
         for member, level in view.back_offs:

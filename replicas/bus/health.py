@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from broker.security import Security
 from replicas.bus.accepted_loss import advice
 from replicas.bus.shell import Shell
-from replicas.bus.standing import connected
+from replicas.bus.standing import broken_links, connected
 from replicas.health import Checks
 from replicas.metrics import by_name, counters, disk_space, dropped, events, gauges
 from sequencer.clocks import ClockStatus
@@ -27,6 +27,7 @@ def readiness(shell: Shell) -> Mapping[str, object]:
         "why": str(trouble) if trouble else None,
         "advice": advice(shell.core, shell.asides.found),
         "clock": clock_trouble(shell.core.clock_status(), shell.config.id),
+        "links": broken_links(shell.core),
         "member": shell.config.id,
         "cluster": f"{shell.cluster():016x}",
     }
@@ -60,6 +61,7 @@ def checks(shell: Shell) -> Checks:
         "membership": member,
         "quorum": None if heard >= quorum else f"hears {heard} of {len(core.members)} members, needs {quorum}",
         "ring": None if core.runs else "takes no turns in the installed view",
+        "links": broken_links(core),
         "staying": "leaving (V11)" if shell.leaving else None,
     }
 
@@ -78,6 +80,7 @@ class ShellMetrics(Collector):
         shell, labels = self._shell, self._labels
         yield from self._standing()
         yield from self._space()
+        yield self._links()
         yield from self._queues()
         yield from self._counts()
         for name, text, histogram in (
@@ -165,6 +168,16 @@ class ShellMetrics(Collector):
             "snapshot_files_bytes": "the snapshots that are kept",
         }
         yield from gauges(self._labels, {name: (text, space[name]) for name, text in texts.items()})
+
+    def _links(self) -> Metric:
+        status = self._shell.core.status()
+        text = "1 if this member hears that one, and is heard by it as far as it says"
+        family = GaugeMetricFamily("ringcast_peer_heard", text, labels=[*self._labels, "peer"])
+        for member in status.members:
+            if member != status.member:
+                heard = member not in {*status.unheard, *status.unheard_by}
+                family.add_metric([*self._labels.values(), str(member)], int(heard))
+        return family
 
     def _queues(self) -> Iterator[Metric]:
         shell, gateway = self._shell, self._shell.gateway

@@ -15,11 +15,12 @@ from sequencer.quorum import majority
 from store.aside import Aside
 
 WAITS_TO_BE_ADDED = "not a member: waiting to be added"
+OUTSIDE = "outside the ring"
 
 
 def state_of(core: Core, *, leaving: bool) -> str:
-    """One of: leaving, read-only, damaged, not a member, wiped, starting, removed, no quorum, waiting, catching up,
-    serving."""
+    """One of: leaving, read-only, damaged, not a member, wiped, starting, removed, no quorum, outside the ring,
+    waiting, catching up, serving."""
     if leaving:
         return "leaving"
     if core.disk_full:
@@ -39,7 +40,7 @@ def state_of(core: Core, *, leaving: bool) -> str:
     if connected(core) < majority(core.members):
         return "no quorum"
     if core.runs:
-        return "serving"
+        return "serving" if core.in_ring or broken_links(core) is None else OUTSIDE
     return "catching up" if advice(core) is None else "waiting for a quorum that remembers"
 
 
@@ -56,6 +57,15 @@ def trouble_of(core: Core, asides: Sequence[Aside] = (), *, leaving: bool) -> Ri
 def connected(core: Core) -> int:
     """Members of the present configuration that are heard, this one included (V12)."""
     return sum(core.is_heard(member) for member in core.members)
+
+
+def broken_links(core: Core) -> str | None:
+    """Whom it does not hear, and who does not hear it, in words (V9); None while all hear each other."""
+    status = core.status()
+    said = [f"replica {member} does not hear it" for member in status.unheard_by]
+    if status.unheard:
+        said.insert(0, f"does not hear replica {', '.join(map(str, status.unheard))}")
+    return "; ".join(said) or None
 
 
 def staying(core: Core) -> int:
@@ -88,6 +98,9 @@ def status_of(core: Core, config: BusConfig, asides: Sequence[Aside] = (), *, le
         "committed": status.commit,
         "acked": {str(member): end for member, end in status.acked.items()},
         "suspects": status.suspects,
+        "unheard": status.unheard,
+        "unheard_by": status.unheard_by,
+        "links": broken_links(core),
         "wiped": status.wiped,
         "damaged": status.damaged,
         "whole": status.whole,

@@ -91,6 +91,8 @@ def _alarms(row: Mapping[str, Any]) -> tuple[str, ...]:
         "possible_loss": "an operator accepted that messages may be lost",
     }
     found = [text for key, text in told.items() if row.get(key)]
+    if row.get("links") and not row.get("in_ring"):
+        found.append(f"outside the ring: {row['links']}")
     found += [text for text in (lacks(row), row.get("advice")) if text]
     return tuple(map(str, found))
 

@@ -26,6 +26,7 @@ from sequencer.simulator.machine import Answer, Header, Snapshot
 from sequencer.simulator.member import Member
 from sequencer.simulator.network import Network, Weather
 from sequencer.simulator.operators import Operators
+from sequencer.simulator.partial import Partial
 from sequencer.simulator.replacements import Replacements
 from sequencer.simulator.stuck import Stuck
 from sequencer.simulator.trace import Trace, TraceDigest
@@ -74,6 +75,7 @@ class Counts:
     snapshots: int = 0
     torn_disks: int = 0
     disks_replaced: int = 0
+    lasting_cuts: int = 0
     steps: int = 0
 
 
@@ -115,6 +117,7 @@ class Cluster:
         self.settled = NO_VIEW  # the newest view that a majority of its members has installed
         self.holder = (NO_VIEW, -1, ids[0])  # the newest token: view, hop, where it went
         self.healing = False
+        self.steps_max = STEPS_MAX
         self.faults = Faults(self, self._stream())
         self.operators = Operators(self)
         self.extras = extras(self, EXTRAS, options.extra, seed)
@@ -196,23 +199,31 @@ class Cluster:
             self.operators.plan()
         for extra in self.extras:
             extra.plan()
-        self._run_until(self.options.safety_us, lambda: False)
+        self.run_until(self.options.safety_us)
         self._heal()
         for extra in self.extras:
             extra.healed()
-        self._run_until(self.now + self.random.randint(100, 400) * MS, lambda: False)
+        self.run_until(self.now + self.random.randint(100, 400) * MS)
         for client in self.clients:
             client.stopped = True
+        self.demand_progress()
+        for extra in self.extras:
+            extra.ended()
+
+    def run_until(self, end: int) -> None:
+        """Let virtual time pass."""
+        self._run_until(end, lambda: False)
+
+    def demand_progress(self) -> None:
+        """Every answer, and one end everywhere, within a bounded time; then all that can be checked at an end."""
         if not self._run_until(self.now + LIVENESS_US, self._settled):
             raise Violation("liveness", self._unsettled())
         check_end(
             self.order,
-            [(m.id, m.applied, m.machine.chain, m.machine.digest) for m in self.configured()],
+            [(m.id, m.applied, m.machine.chain, m.machine.digest) for m in self.demanded()],
             [view for view, installed in self.installs.items() if is_settled(view, installed)],
             self.config.members,
         )
-        for extra in self.extras:
-            extra.ended()
 
     def _run_until(self, end: int, settled: Callable[[], bool]) -> bool:
         heap = self._heap
@@ -226,8 +237,8 @@ class Cluster:
                 check = 0
                 if settled():
                     return True
-                if self.counts.steps > STEPS_MAX:
-                    raise Violation("liveness", f"more than {STEPS_MAX} steps")
+                if self.counts.steps > self.steps_max:
+                    raise Violation("liveness", f"more than {self.steps_max} steps")
         self.now = max(self.now, end)
         return settled()
 
@@ -256,8 +267,12 @@ class Cluster:
         done = all(client.done for client in self.clients) and all(extra.settled() for extra in self.extras)
         return done and all(
             member.alive and member.applied == end and not member.disk.damaged and member.uses(self.operators.members)
-            for member in self.configured()
+            for member in self.demanded()
         )
+
+    def demanded(self) -> list[Member]:
+        """The members of whom all kinds of faults let something be demanded."""
+        return [one for one in self.configured() if all(extra.demands(one) for extra in self.extras)]
 
     def configured(self) -> list[Member]:
         """The members as committed: those of whom the liveness phase demands something (V12)."""
@@ -265,7 +280,7 @@ class Cluster:
 
     def _unsettled(self) -> str:
         waiting = sum(len(client.outstanding) for client in self.clients if not client.gone)
-        ends = ", ".join(f"{m.id}: {m.applied if m.alive else 'down'}" for m in self.configured())
+        ends = ", ".join(f"{m.id}: {m.applied if m.alive else 'down'}" for m in self.demanded())
         return f"{waiting} batches have no answer long after healing; applied {ends} of {self.order.end}"
 
     # ------------------------------------------------------------------ what members and clients ask for
@@ -386,7 +401,7 @@ def is_settled(view: View, installed: set[int]) -> bool:
 
 #: What `Options.extra` may name.
 EXTRAS: Mapping[str, type[Extra[Cluster]]] = {
-    "partial": Extra,
+    "partial": Partial,
     "clocks": ClockFaults,
     "bursts": Bursts,
     "replacements": Replacements,

@@ -5,6 +5,7 @@ from random import Random
 from typing import Protocol
 
 from sequencer.config import GroupConfig
+from sequencer.core import CoreStatus
 from sequencer.output import Event, Output
 from sequencer.rules import Rules
 from sequencer.types import Recovered
@@ -33,6 +34,9 @@ class CoreLike(Protocol):
         """See sequencer.core."""
 
     def in_quorum(self) -> bool:
+        """See sequencer.core."""
+
+    def status(self) -> CoreStatus:
         """See sequencer.core."""
 
     def check_invariants(self) -> None:

@@ -3,7 +3,10 @@
 import argparse
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from sequencer.simulator.member import Member
 
 from sequencer.types import SlotRecord
 
@@ -28,6 +31,10 @@ class Extra(Generic[ClusterType]):
 
     def settled(self) -> bool:
         """Has all happened that this kind waits for in the liveness phase?"""
+        return True
+
+    def demands(self, member: "Member") -> bool:
+        """Whether the liveness phase may demand something of this member."""
         return True
 
     def ended(self) -> None:

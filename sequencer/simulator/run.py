@@ -28,6 +28,7 @@ SUMS = (
     "learners",
     "snapshots",
     "torn_disks",
+    "lasting_cuts",
     "member_changes",
     "disks_replaced",
 )

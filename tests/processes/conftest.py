@@ -29,11 +29,11 @@ def start_products(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[S
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    """Three namespaces and a router."""
+def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+    """Three namespaces, or as many as an indirect parameter says, and a router."""
     with ExitStack() as stack:
         try:
-            made = stack.enter_context(Network(3))
+            made = stack.enter_context(Network(getattr(request, "param", 3)))
         except NoNamespaces as error:
             pytest.skip(str(error))
         yield made

@@ -2,7 +2,7 @@
 
 Each namespace is held by a child process and goes with it; nothing is named, and nothing of the machine's own network
 is touched. The test itself moves into the router's namespace, from where it reaches every replica at any time. A cut
-drops packets in silence, as a broken link or a firewall does: nobody gets an error for it.
+drops packets in silence, as a broken link or a firewall does: nobody gets an error for it; or it refuses, if asked to.
 """
 
 import ctypes
@@ -11,11 +11,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import LocalReplica
 
+Cut = Literal["blackhole", "prohibit"]
 CLONE_NEWNET = 0x40000000
 #: Holds a namespace until its standard input ends, which is when the test closes it or dies.
 HOLD = "echo held; exec cat"
@@ -91,16 +92,19 @@ class Network:
         """The command that runs `command` in a member's namespace, under the same pid."""
         return ["nsenter", f"--net=/proc/{self._holders[member].pid}/ns/net", "--", *command]
 
-    def cut(self, sender: int, receiver: int) -> None:
-        """Nothing that `sender` sends reaches `receiver` any more; the other direction stays as it is."""
-        self._ip(0, f"rule {self._cut('add', sender, receiver)}")
+    def cut(self, sender: int, receiver: int, *, how: Cut = "blackhole") -> None:
+        """Nothing that `sender` sends reaches `receiver` any more; the other direction stays as it is.
+
+        With "prohibit" the sender is told: a connection that it begins is refused at once.
+        """
+        self._ip(0, f"rule {self._cut('add', sender, receiver)} {how}")
 
     def heal(self, sender: int, receiver: int) -> None:
-        """Take a cut back."""
+        """Take a cut back, of either kind."""
         self._ip(0, f"rule {self._cut('del', sender, receiver)}")
 
     def _cut(self, verb: str, sender: int, receiver: int) -> str:
-        return f"{verb} from {self.hosts[sender]} to {self.hosts[receiver]} blackhole"
+        return f"{verb} from {self.hosts[sender]} to {self.hosts[receiver]}"
 
     def _ip(self, place: int, arguments: str) -> None:
         self._run(place, "ip", *arguments.split())

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from sequencer.core import Core
-from sequencer.election import choose_source
 from sequencer.messages import Chains, Healthy, Prepare, Promise, Status
 from sequencer.output import Output
 from sequencer.quorum import bits
@@ -53,7 +52,7 @@ class NeverStuck(Core):
 
 @gets_wrong("V1 deposes a ring that runs without it")
 class Deposes(Core):
-    def quorum_runs_a_view(self) -> bool:
+    def runs_without_us(self) -> bool:
         return False
 
 
@@ -207,10 +206,10 @@ class NoLimit(Core):
         self.config = replace(self.config, catch_up_limit_slots=1 << 40)
 
 
-@gets_wrong("V6 keeps the suspected")
-class KeepsSuspected(Core):
-    def wanted_out(self) -> set[int]:
-        return set()
+@gets_wrong("V6 keeps the silent")
+class KeepsSilent(Core):
+    def heard_bits(self) -> int:
+        return bits(self.members)
 
 
 @gets_wrong("V6 knows no back-off")
@@ -222,8 +221,8 @@ class NoBackOff(Core):
 
 @gets_wrong("V6 suspects the one that promised")
 class SuspectsPromiser(Core):
-    def is_silent(self, member: int) -> bool:
-        return True
+    def heard_bits(self) -> int:
+        return super().heard_bits() & ~bits(self.wanted_out())
 
 
 @gets_wrong("V6 whoever is heard or not")
@@ -234,11 +233,9 @@ class HearsAll(Core):
 
 @gets_wrong("V6 fewer than a quorum")
 class SmallRing(Core):
-    def announce(self, proposal: Proposal) -> None:
-        source = proposal.promises[choose_source(proposal.promises, self.rules)]
-        near = self.config.catch_up_limit_slots
-        proposal.promises = {m: p for m, p in proposal.promises.items() if source.end - p.end <= near}
-        super().announce(proposal)
+    def ring_of(self, proposal: Proposal, counted: dict[int, Promise], source: int) -> tuple[int, ...]:
+        near = counted[source].end - self.config.catch_up_limit_slots
+        return tuple(sorted(member for member, promise in counted.items() if promise.end >= near))
 
 
 # ---------------------------------------------------------------------- V7, V8

@@ -111,7 +111,7 @@ def test_another_announcement_of_the_same_number_is_ignored(trial: Trial) -> Non
 
 @rule("V6 whoever promised")
 def test_the_ring_is_within_the_catch_up_limit_of_the_source(trial: Trial) -> None:
-    """V6: The promisers within `catch_up_limit` of the source (one whose end the source has trimmed is not)."""
+    """V6: the promisers within `catch_up_limit` of the source (one whose end the source has trimmed is not)"""
     member = prefers_all(trial, base=log(9), catch_up_limit_slots=4)
     member.hear(3, promise(number(member), view(1).number, log(4)), of_counter=2)
     member.hear(2, promise(number(member), view(2).number, log(9)))
@@ -121,9 +121,9 @@ def test_the_ring_is_within_the_catch_up_limit_of_the_source(trial: Trial) -> No
         assert [learner.member for learner in chosen.learners] == [3]
 
 
-@rule("V6 keeps the suspected")
-def test_the_suspected_are_taken_away(trial: Trial) -> None:
-    """V6: From them are taken away, one by one while more than Q remain, those in back-off, then those still"""
+@rule("V6 keeps the silent")
+def test_who_has_fallen_silent_since_its_promise_is_not_in_it(trial: Trial) -> None:
+    """V6: that all hear each other, as their promises and newer heartbeats say"""
     member = prefers_all(trial)
     member.hear(3, promise(number(member), view(2).number), of_counter=2)
     member.step(PeerLost(3))
@@ -134,7 +134,7 @@ def test_the_suspected_are_taken_away(trial: Trial) -> None:
 
 @rule("V6 suspects the one that promised")
 def test_a_suspicion_for_an_old_incarnation_ends_with_the_promise(trial: Trial) -> None:
-    """V6: a suspicion for an old incarnation ends with the member's promise"""
+    """V6: A suspicion for an old incarnation ends with the member's promise"""
     member = prefers_all(trial)
     member.hear(3, promise(number(member), view(2).number), of_counter=2)
     member.hear(2, promise(number(member), view(2).number))
@@ -144,7 +144,7 @@ def test_a_suspicion_for_an_old_incarnation_ends_with_the_promise(trial: Trial) 
 
 @rule("V6 knows no back-off")
 def test_those_in_back_off_are_taken_away(trial: Trial) -> None:
-    """V6: From them are taken away, one by one while more than Q remain, those in back-off, then those still"""
+    """V6: leavers, and then members in back-off, are left out while Q remain"""
     member = trial.bench(1, installed=view(1))
     member.install(view(2, ring=(1, 2))._replace(back_offs=(BackOff(3, 5),)))
     member.hear(2, ack(member.number, runs=False), of_counter=2)
@@ -157,18 +157,18 @@ def test_those_in_back_off_are_taken_away(trial: Trial) -> None:
 
 
 @rule("V6 whoever is heard or not")
-def test_a_set_that_all_hear_each_other_is_preferred(trial: Trial) -> None:
-    """V6: a set that all hear each other is preferred."""
+def test_a_ring_is_of_members_that_all_hear_each_other(trial: Trial) -> None:
+    """V6: that all hear each other, as their promises and newer heartbeats say"""
     member = prefers_all(trial)
-    member.hear(3, promise(number(member), view(2).number, heard=bits((1, 3))), of_counter=2)
     member.hear(2, promise(number(member), view(2).number))
+    member.hear(3, promise(number(member), view(2).number, heard=bits((1, 3))), of_counter=2)
     with trial.decides():
         assert announced(member).ring == (1, 2)
 
 
 @rule("V6 fewer than a quorum")
 def test_a_ring_holds_at_least_a_quorum(trial: Trial) -> None:
-    """V6: If fewer than Q are within the limit: the Q promisers with the highest (log view, end)."""
+    """V6: If too few are within the limit, Q of those that hear each other, with the highest (log view, end)"""
     member = proposes(trial, base=log(9), catch_up_limit_slots=4)
     member.hear(2, promise(number(member), view(1).number, log(2)))
     with trial.decides():

@@ -132,7 +132,7 @@ def test_wiped_members_do_not_make_a_quorum(trial: Trial) -> None:
 
 @rule("V2 everyone at once")
 def test_the_live_member_with_the_lowest_id_proposes_first(trial: Trial) -> None:
-    """V2: The live member with the lowest id first, others after a delay by rank (randomised)."""
+    """V2: The live member with the lowest id first, others after a delay by rank (randomised)"""
     first, second = trial.running(1, propose_delay_ms=60), trial.running(2, propose_delay_ms=60)
     first.step(PeerLost(3))
     second.step(PeerLost(3))

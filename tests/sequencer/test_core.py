@@ -7,6 +7,7 @@ import pytest
 from sequencer.errors import InvariantError
 from sequencer.messages import Broadcast, Clock, Join, NewView, Token
 from sequencer.output import DiskFilled, DiskFreed, LeaveAsked, PeerLost, Received, SaveStable
+from sequencer.quorum import bits
 from sequencer.types import NO_VIEW, Incarnation, ViewNumber
 from tests.sequencer.builders import CLUSTER, ack, incarnation, join, log, new_view, published, stable, token, view
 from tests.sequencer.disk import World
@@ -124,6 +125,9 @@ def test_the_status_of_a_member() -> None:
     assert (status.runs, status.in_ring, status.holds_token, status.in_quorum) == (True, True, True, True)
     assert (status.first, status.end, status.stored, status.commit, status.delivered) == (0, 2, 2, 2, 2)
     assert (status.acked, status.suspects) == ({1: 2, 2: 2, 3: 2}, (3,))
+    assert (status.unheard, status.unheard_by) == ((3,), ())
+    member.hear(2, ack(member.number, heard=bits((2, 3))))
+    assert member.running.status().unheard_by == (2,)
     assert not any((status.wiped, status.damaged, status.leaving, status.left, status.disk_full, status.possible_loss))
     new = blank().running.status()
     assert (new.view, new.suspects, new.cluster, new.in_quorum) == (None, (), 0, False)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sequencer.quorum import bits, quorum_end
+from sequencer.quorum import bits, half, quorum_end
 from tests.sequencer.builders import config
 
 ENDS = st.dictionaries(st.integers(1, 9), st.integers(0, 20), max_size=9)
@@ -30,3 +30,7 @@ def test_two_quorums_share_a_member() -> None:
     for size in range(1, 8):
         quorum = config(size).quorum
         assert 2 * quorum > size >= quorum
+
+
+def test_half_of_an_even_number_and_a_quorum_of_an_odd_one() -> None:
+    assert [half(range(count)) for count in range(1, 8)] == [1, 1, 2, 2, 3, 3, 4]

@@ -164,6 +164,8 @@ CLOCKS: dict[str, Any] = {"extra": frozenset({"clocks"})}
 STUCK: dict[str, Any] = {"extra": frozenset({"stuck"}), "config": {"retention_grace_ms": 3_600_000}}
 CHANGING: dict[str, Any] = {"member_changes": 1.0}
 RESTARTS: dict[str, Any] = {"members": 2, "weights": {"crash_all": 30, "crash": 20}, **CHANGING}
+PARTIAL = {"extra": frozenset({"partial"}), "safety_us": 100 * MS}
+
 MUTATIONS = (
     Mutation("A2 any order when sequencing", 100, 3, SequencesAnyLsn, {"rules": AnyLsn()}),
     Mutation("A3 sequences without the prefix", 100, 2),
@@ -180,6 +182,7 @@ MUTATIONS = (
     Mutation("D6 forgets that it cut", 300, 4, settings={"weights": {"damage": 30}}),
     Mutation("V0 wiped members take part", 100, 3),
     Mutation("V0 readmitted by any view", 300, 1, settings={"weights": {"wipe": 30, "rollback": 30}}),
+    Mutation("V1 goes by what it hears itself", 100, 14, settings=PARTIAL),
     Mutation("V3 promise not durable", 100, 1),
     Mutation("V3 end taken before queued acknowledgements", 300, 1, EndBeforeQueued),
     Mutation("V3 acknowledges after the promise", 100, 1),
@@ -201,7 +204,7 @@ MUTATIONS = (
     Mutation("V12 promises with the members of its view", 100, 1, settings=CHANGING),
     Mutation("V12 counts ACKs against the next configuration", 100, 1, settings=CHANGING),
     Mutation("V12 never uses a change", 100, 3, settings=CHANGING),
-    Mutation("V12 lets the removed depose", 300, 83, settings=RESTARTS),
+    Mutation("V12 lets the removed depose", 300, 225, settings=RESTARTS),
     Mutation("D7 the own clock", 100, 1, settings=CLOCKS),
     Mutation("D7 the latest clock", 100, 1, settings=CLOCKS),
     Mutation("D7 the quorum of those that are known", 100, 21, settings=CLOCKS),
