@@ -5,6 +5,7 @@ And what makes it possible to say it: the folder's identity file names the clust
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from store.aside import Aside, present, settle
@@ -31,7 +32,11 @@ class Asides:
         self.found = present(self._data)
 
     async def watch(self, cluster: Callable[[], int]) -> None:
-        """Until cancelled: a folder that an operator moved away is forgotten."""
+        """Until cancelled: a folder that an operator moved away is forgotten.
+
+        Without file descriptors or space it looks again later: what was found stands, and no replica ends for a look.
+        """
         while True:
-            self.look(cluster())
+            with suppress(OSError):
+                self.look(cluster())
             await asyncio.sleep(LOOK_INTERVAL_S)
