@@ -99,8 +99,12 @@ async def one_view_stays(cluster: NamespacedCluster, load: Load, broken: Sequenc
 
 
 async def counter(cluster: NamespacedCluster) -> int:
-    """Of the newest view."""
-    return max(int(one["view"][0]) for one in (await look(cluster)).values() if "view" in one)
+    """Of the newest view that anyone tells of."""
+    async with asyncio.timeout(30):
+        while True:
+            told = [int(one["view"][0]) for one in (await look(cluster)).values() if "view" in one]
+            if told:
+                return max(told)
 
 
 PATTERNS = {
@@ -202,11 +206,8 @@ async def test_a_replica_without_file_descriptors_and_another_that_restarts(
     cluster.start([3])
     await asyncio.to_thread(cluster.wait_live, [3])
     at = len(load.acknowledged)
-    await asyncio.sleep(WATCHED_S)
-    views = await counter(cluster)
-    await asyncio.sleep(WATCHED_S)
-    assert await counter(cluster) == views
-    assert views - before <= VIEW_CHANGES_MAX
+    await asyncio.sleep(2 * WATCHED_S)  # what should not happen meanwhile is counted
+    assert await counter(cluster) - before <= 2 * VIEW_CHANGES_MAX  # some of its connections come back: it is tried
     assert len(load.acknowledged) > at + 50
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     await ring_is_whole(cluster)
