@@ -152,6 +152,24 @@ class Suspicion(Installation):
         """Are so many of these heard whose promise would count?"""
         return sum(self.is_able(member) for member in members if self.is_heard(member)) >= least
 
+    def hears_me(self, member: int) -> bool:
+        """It is heard, and says that it hears this member."""
+        return self.is_heard(member) and self.says_it_hears(member, self.me)
+
+    def unheard_by(self, member: int) -> list[int]:
+        """Members that are heard here, and not by `member`, as that one says itself; none if it is not heard."""
+        if member == self.me or not self.is_heard(member):
+            return []
+        return [
+            other for other in self.heard() if other not in (member, self.me) and not self.says_it_hears(member, other)
+        ]
+
+    def says_it_hears(self, member: int, other: int) -> bool:
+        """By its newest HEARTBEAT, or its JOIN if it runs no view yet."""
+        peer = self.peer(member)
+        said = peer.status or peer.join
+        return said is not None and bool(said.heard >> other & 1)
+
     def in_quorum(self) -> bool:
         """It runs a view and hears a quorum that is not wiped: a publish can be acknowledged."""
         if not self.runs or not self.takes_part or self.disk_full or self.removed:

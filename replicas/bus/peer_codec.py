@@ -11,7 +11,7 @@ Decoding is strict and raises BadFrame or WrongCluster only; the transport drops
 
 from collections.abc import Callable
 from collections.abc import Sequence as Frames
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from replicas.bus.backfill_codec import (
     StoredBackfilled,
@@ -24,7 +24,7 @@ from replicas.bus.backfill_codec import (
     read_backfilled,
     read_holdings,
 )
-from replicas.bus.directory import Addresses, Introduced, read_addresses
+from replicas.bus.directory import Addresses, Introduced, Relayed, pack_told, read_addresses, read_told
 from replicas.bus.parts import (
     FRAMES_MAX,
     MEMBER_ID_MAX,
@@ -338,17 +338,17 @@ def _read_leave(fields: tuple[Any, ...], _frames: PayloadReader) -> m.Leave:
     return m.Leave()
 
 
-def _read_addresses(fields: tuple[Any, ...], _frames: PayloadReader) -> Addresses:
-    return read_addresses(fields)
+#: What leaves a replica: messages of the core, some of them as they stand on disk, and addresses.
+Outgoing: TypeAlias = m.Message | StoredMessage | Addresses | Relayed
 
 
 class _Kind(NamedTuple):
     pack: Callable[[Any, Payload], tuple[Plain, ...]]
-    read: Callable[[tuple[Any, ...], PayloadReader], m.Message | Addresses]
+    read: Callable[[tuple[Any, ...], PayloadReader], m.Message | Addresses | Relayed]
 
 
 #: Type on the wire -> message. Numbers are given once and never used again.
-_KINDS: dict[int, tuple[type[m.Message | Addresses], _Kind]] = {
+_KINDS: dict[int, tuple[type[m.Message | Addresses | Relayed], _Kind]] = {
     1: (m.Broadcast, _Kind(_pack_broadcast, _read_broadcast)),
     2: (m.Token, _Kind(_pack_token, _read_token)),
     3: (m.Nack, _Kind(_plain_fields, _read_nack)),
@@ -368,13 +368,14 @@ _KINDS: dict[int, tuple[type[m.Message | Addresses], _Kind]] = {
     17: (m.Join, _Kind(_plain_fields, _read_join)),
     18: (m.Joined, _Kind(_plain_fields, _read_joined)),
     19: (m.Leave, _Kind(_plain_fields, _read_leave)),
-    20: (Addresses, _Kind(_plain_fields, _read_addresses)),
+    20: (Addresses, _Kind(_plain_fields, lambda fields, _: read_addresses(fields))),
     21: (m.Clock, _Kind(_pack_clock, _read_clock)),  # older members drop and count it
     22: (m.Holdings, _Kind(_plain_fields, read_holdings)),
     23: (m.Backfill, _Kind(_plain_fields, read_backfill)),
     24: (m.Backfilled, _Kind(pack_backfilled, read_backfilled)),
+    25: (Relayed, _Kind(lambda frame, _: pack_told(frame.told), lambda fields, _: Relayed(read_told(fields)))),
 }
-_PACKERS: dict[type[m.Message | StoredMessage | Addresses], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
+_PACKERS: dict[type[Outgoing], tuple[int, Callable[[Any, Payload], tuple[Plain, ...]]]] = {
     **{kind: (number, how.pack) for number, (kind, how) in _KINDS.items()},
     StoredRetransmit: (4, _pack_stored_retransmit),
     StoredRecords: (12, _pack_stored_records),
@@ -382,7 +383,7 @@ _PACKERS: dict[type[m.Message | StoredMessage | Addresses], tuple[int, Callable[
 }
 
 
-def encode(envelope: Envelope, cluster: int, message: m.Message | StoredMessage | Addresses) -> list[bytes]:
+def encode(envelope: Envelope, cluster: int, message: Outgoing) -> list[bytes]:
     """The frames of a message: header first, then the payload frames themselves (not copied)."""
     number_, pack = _PACKERS[type(message)]
     payload: Payload = []
@@ -431,5 +432,7 @@ class PeerCodec:
         message = known[1].read(fields[7:], reader)
         reader.close()
         if isinstance(message, Addresses):
-            return Introduced(cluster, sender, message)
+            return Introduced(cluster, sender, ((sender, message),))
+        if isinstance(message, Relayed):
+            return Introduced(cluster, sender, message.told)
         return Received(cluster, sender, incarnation, message)

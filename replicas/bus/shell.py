@@ -17,7 +17,7 @@ from broker.peers import PeerTransport
 from replicas.asides import Asides
 from replicas.bus.agreement import Agreement
 from replicas.bus.config import BusConfig
-from replicas.bus.directory import Addresses, Directory, Introduced
+from replicas.bus.directory import Addresses, Directory, Introduced, Relayed
 from replicas.bus.disk import Disk
 from replicas.bus.machine import Machine
 from replicas.bus.operators import Operators
@@ -82,7 +82,7 @@ class Shell:
         self.feed: Feed | None = None
         self.reads = Reads(config.id, lambda: self.machine.queries, self._plan_turn, self.unready)
         self.operators = Operators(self.feed_event, lambda: self.core, self.directory, self.unready, self.timings)
-        #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where it is.
+        #: For `Links` (V12): a configuration is delivered, whose info says where members are; a peer says where one is.
         self.on_configuration: Callable[[Configuration], None] = lambda _: None
         self.on_introduced: Callable[[Introduced], None] = lambda _: None
         self.agreement = Agreement(config.id, self)
@@ -107,7 +107,7 @@ class Shell:
         self.core = Core(
             self.group, self.config.id, opened.recovered, self._random, now_us(), SystemRandom().getrandbits(64)
         )
-        self.serving = Serving(self._loop, opened.store, self._send_own, self.retained.damage_met)
+        self.serving = Serving(self._loop, opened.store, self.send_own, self.retained.damage_met)
         self._use_topics(opened.topics)
         newest = next(iter(opened.store.snapshots()), None)
         if newest is not None and newest.slot >= opened.recovered.first:
@@ -293,13 +293,7 @@ class Shell:
         else:
             self.transport.send(send.to, frames)
 
-    def introduce(self, to: int) -> None:
-        """Tell a peer where this replica is reached."""
-        own = self.directory.of(self.config.id)
-        if own is not None:
-            self._send_own(to, own)
-
-    def _send_own(self, to: int, message: Served | Addresses) -> None:
+    def send_own(self, to: int, message: Served | Addresses | Relayed) -> None:
         """A frame that the shell itself made (records, chunks, addresses)."""
         if not self._stopped and self.transport is not None:
             self.transport.send(to, encode(self._envelope(), self.core.stable.cluster, message))

@@ -10,7 +10,7 @@ import pytest
 from broker.peer import Link, PeerEndpoints
 from replicas.bus import links as links_module
 from replicas.bus.directory import Addresses, Introduced, pack_info
-from replicas.bus.links import STRANGER_S, STRANGERS_MAX, Links
+from replicas.bus.links import STRANGER_S, STRANGERS_MAX, TRY_S, Links
 from replicas.bus.peer_codec import PeerCodec
 from replicas.bus.shell import Shell
 from sequencer.types import Configuration
@@ -87,7 +87,7 @@ async def links(shell: Shell) -> Links:
 
 
 def said(shell: Shell, member: int, host: str = "host") -> Introduced:
-    return Introduced(shell.cluster(), member, addresses(host))
+    return Introduced(shell.cluster(), member, ((member, addresses(host)),))
 
 
 async def test_who_says_where_it_is_is_connected_to_and_answered(
@@ -101,19 +101,19 @@ async def test_who_says_where_it_is_is_connected_to_and_answered(
     links.introduced(said(shell, 4, "twin"))  # a second process with this id takes nothing away from the first
     assert transport.where == {4: PeerEndpoints("tcp://moved:1", "tcp://moved:2")}
     assert shell.counters["introduction_refused"] == 1
-    links.introduced(Introduced(0, 5, addresses("blank")))
+    links.introduced(Introduced(0, 5, ((5, addresses("blank")),)))
     assert set(transport.where) == {4, 5}
     shell.directory.learn(1, addresses("own"))
     links.found(4)
     ((to, frame),) = transport.sent
     own = Addresses("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://own:3", "tcp://own:4", "http://own:5")
-    assert (to, frame) == (4, Introduced(shell.cluster(), 1, own))
+    assert (to, frame) == (4, Introduced(shell.cluster(), 1, ((1, own),)))
 
 
 async def test_another_cluster_and_too_many_strangers_are_not_spoken_with(
     shell: Shell, links: Links, transport: Transport
 ) -> None:
-    links.introduced(Introduced(shell.cluster() + 1, 4, addresses("foreign")))
+    links.introduced(Introduced(shell.cluster() + 1, 4, ((4, addresses("foreign")),)))
     assert transport.where == {}
     for member in range(10, 10 + STRANGERS_MAX + 3):
         links.introduced(said(shell, member))
@@ -159,6 +159,92 @@ async def test_a_member_is_connected_to_where_the_log_says_and_dropped_when_it_i
     transport.links[2] = Link.DOWN
     links.review()
     assert set(transport.where) == {3}
+
+
+class Members:
+    """The core's part: who is a member, who is heard, and what they say of each other."""
+
+    def __init__(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.others = [2, 3]
+        self.hears_me: set[int] = set()
+        self.unheard_by: dict[int, list[int]] = {}
+        core = type(shell.core)
+        monkeypatch.setattr(core, "others", property(lambda _: self.others))
+        monkeypatch.setattr(core, "everyone", property(lambda _: (1, *self.others)))
+        monkeypatch.setattr(core, "hears_me", lambda _, member: member in self.hears_me)
+        monkeypatch.setattr(core, "unheard_by", lambda _, member: self.unheard_by.get(member, []))
+
+
+@pytest.fixture
+def members(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Members:
+    """A cluster of three."""
+    return Members(shell, monkeypatch)
+
+
+def relayed(shell: Shell, sender: int, member: int, host: str) -> Introduced:
+    return Introduced(shell.cluster(), sender, ((member, addresses(host)),))
+
+
+async def test_a_member_is_sought_in_each_place_that_is_known_until_it_hears_us(
+    shell: Shell, links: Links, transport: Transport, members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log, or a file, may be wrong; another member knows where it is, of its own word."""
+    clock: Any = Clock()
+    monkeypatch.setattr(links, "_loop", clock)
+    wrong, right = (PeerEndpoints(f"tcp://{host}:1", f"tcp://{host}:2") for host in ("wrong", "right"))
+    links.configured(Configuration((1, 2, 3), 7, pack_info([(3, addresses("wrong"))])))
+    clock.now += 2 * TRY_S
+    links.review()
+    assert transport.where[3] == wrong  # the only place that is known
+    links.introduced(relayed(shell, 2, 3, "right"))
+    seen = set()
+    for _ in range(10):
+        clock.now += TRY_S / 2
+        links.review()
+        seen.add(transport.where[3])
+    assert seen == {wrong, right}
+    while transport.where[3] != right:
+        clock.now += TRY_S / 2
+        links.review()
+    members.hears_me.add(3)
+    for _ in range(10):
+        clock.now += TRY_S
+        links.review()
+        assert transport.where[3] == right
+    found = shell.directory.of(3)
+    assert found is not None
+    assert (found.peer, found.client) == ("tcp://right:1", "tcp://right:3")  # what a change of members would say
+    members.hears_me.clear()
+    links.review()
+    assert transport.where[3] == right  # it is tried again where it was before it is sought elsewhere
+
+
+async def test_only_members_say_where_other_members_are(
+    shell: Shell, links: Links, transport: Transport, members: Members
+) -> None:
+    links.introduced(relayed(shell, 9, 3, "stranger's"))
+    links.introduced(relayed(shell, 2, 1, "ourselves"))
+    links.introduced(relayed(shell, 2, 8, "no member"))
+    assert transport.where == {}
+    assert shell.directory.places(1) == [PeerEndpoints("tcp://127.0.0.1:1", "tcp://127.0.0.1:2")]
+    links.introduced(relayed(shell, 2, 3, "three"))
+    assert transport.where == {3: PeerEndpoints("tcp://three:1", "tcp://three:2")}
+
+
+async def test_a_member_is_told_where_those_are_that_it_does_not_hear(
+    shell: Shell, transport: Transport, members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of their own word only: what somebody else said, or a file, may be what is wrong."""
+    monkeypatch.setattr(links_module, "REVIEW_S", 0.001)
+    links = Links(shell, lambda: None)
+    links.introduced(said(shell, 2, "two"))
+    links.introduced(relayed(shell, 2, 3, "heard of"))
+    members.unheard_by = {2: [3], 3: [2]}
+    transport.links = {2: Link.UP, 3: Link.UP}
+    running = asyncio.create_task(links.run())
+    await until(lambda: bool(transport.sent))
+    running.cancel()
+    assert set(transport.sent) == {(3, Introduced(shell.cluster(), 1, ((2, addresses("two")),)))}
 
 
 async def test_info_of_another_program_changes_nothing(shell: Shell, links: Links, transport: Transport) -> None:

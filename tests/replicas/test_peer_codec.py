@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicas.bus.directory import Addresses, Introduced
+from replicas.bus.directory import Addresses, Introduced, Relayed
 from replicas.bus.peer_codec import Envelope, PeerCodec, encode
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
 from ringcast.strict import dumps
@@ -41,7 +41,9 @@ def test_round_trip(kind: type[m.Message], data: st.DataObject) -> None:
 def test_addresses_come_as_an_introduction() -> None:
     """V12: for the transport's owner; the core knows no addresses."""
     own = Addresses("tcp://host:1", "tcp://host:2", "tcp://host:3", "", "http://host:5")
-    assert CODEC.decode(encode(ENVELOPE, 7, own)) == Introduced(7, 1, own)
+    assert CODEC.decode(encode(ENVELOPE, 7, own)) == Introduced(7, 1, ((1, own),))
+    relayed = Relayed(((2, own), (3, own)))
+    assert CODEC.decode(encode(ENVELOPE, 7, relayed)) == Introduced(7, 1, relayed.told)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """V1, V2: when a member wants a new view, and when it waits."""
 
+from dataclasses import replace
+
 from sequencer.messages import Leave, Prepare, Records
 from sequencer.output import PeerFound, PeerLost
 from sequencer.types import ViewNumber
@@ -87,3 +89,21 @@ def test_one_that_comes_back_blank_is_nobodys_quorum() -> None:
     member.hear(2, join(2), of=incarnation(2, 7), cluster=0)
     assert not member.running.hears_quorum()
     assert not member.running.in_quorum()
+
+
+def test_who_hears_whom_is_what_they_say_themselves() -> None:
+    """By HEARTBEAT, or by JOIN where a member runs no view; one that is not heard says nothing."""
+    member = running(1)
+    core = member.running
+    member.hear(2, ack(member.number, heard=0b0110))
+    member.hear(3, ack(member.number, heard=0b1010))
+    assert (core.hears_me(2), core.hears_me(3)) == (True, True)
+    assert (core.unheard_by(2), core.unheard_by(3), core.unheard_by(1)) == ([3], [2], [])
+    member.step(PeerLost(3))
+    assert (core.hears_me(3), core.unheard_by(3), core.unheard_by(2)) == (False, [], [])
+    blank = bench(1)
+    assert not blank.running.hears_me(2)
+    blank.hear(2, replace(join(2), heard=0b0110), cluster=0)
+    blank.hear(3, replace(join(3), heard=0b1010), cluster=0)
+    assert blank.running.hears_me(2)
+    assert blank.running.unheard_by(3) == [2]
