@@ -154,17 +154,17 @@ class Suspicion(Installation):
 
     def hears_me(self, member: int) -> bool:
         """It is heard, and says that it hears this member."""
-        return self.is_heard(member) and self.says_it_hears(member, self.me)
+        return self.is_heard(member) and self.names_as_heard(member, self.me)
 
     def unheard_by(self, member: int) -> list[int]:
         """Members that are heard here, and not by `member`, as that one says itself; none if it is not heard."""
         if member == self.me or not self.is_heard(member):
             return []
         return [
-            other for other in self.heard() if other not in (member, self.me) and not self.says_it_hears(member, other)
+            other for other in self.heard() if other not in (member, self.me) and not self.names_as_heard(member, other)
         ]
 
-    def says_it_hears(self, member: int, other: int) -> bool:
+    def names_as_heard(self, member: int, other: int) -> bool:
         """By its newest HEARTBEAT, or its JOIN if it runs no view yet."""
         peer = self.peer(member)
         said = peer.status or peer.join
