@@ -22,7 +22,9 @@ import zmq
 from broker.keyring import FILE_NAME, read_keyring
 from broker.security import read_secrets
 from replicas.bus.addresses import blame
+from replicas.bus.config import BusConfig
 from replicas.bus.overview import lacks
+from replicas.bus.space import volume_bytes
 from replicas.hosting import check_libzmq
 from replicas.settings import ConfigError, ReplicaConfig
 from replicas.versions import VERSION, libraries
@@ -107,13 +109,14 @@ def disk(config: ReplicaConfig) -> Iterator[Finding]:
         yield Finding("disk", "failed", what, f"chown -R {os.getuid()} {folder}")
         return
     found = os.statvfs(folder)
-    free, wanted = found.f_bavail * found.f_frsize, int(getattr(config, "retention_bytes", 0))
+    free = found.f_bavail * found.f_frsize
+    wanted = volume_bytes(config, state_bytes=0) if isinstance(config, BusConfig) else 0
     used = sum(path.stat().st_blocks * 512 for path in config.data.rglob("*") if path.is_file())
     said = f"{folder}: {free / 1e9:.1f} GB free"
     if free < FREE_MIN_BYTES:
         yield Finding("disk", "failed", said, "free space: a replica whose disk is full leaves the ring")
     elif free + used < wanted:
-        what = f"{said}, and retention_bytes keeps {wanted / 1e9:.1f} GB"
+        what = f"{said}, and its settings let the folder grow to {wanted / 1e9:.1f} GB"
         yield Finding("disk", "warning", what, "lower retention_bytes, or take a larger disk")
     else:
         yield Finding("disk", "ok", said)
