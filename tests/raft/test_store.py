@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from replicas.raft.simulator.disk import Disk
+from store.compaction import compact_folder
 from store.engine import open_engine
 from store.errors import FolderInUse, StoreDamaged, WrongFolder
 from store.raft_contract import (
@@ -276,3 +277,20 @@ def _draw(random: Random, disk: Disk) -> Write:
     if random.random() < 0.2:
         write.hard = HARD._replace(term=random.randint(5, 50))
     return write
+
+
+async def test_a_compact_copy_takes_the_place_of_the_file(driver: Driver) -> None:
+    """`ringcast compact`: the log, the tables and the state are what they were."""
+    entries = [sets(index, value=bytes(30_000)) for index in range(2, 102)]
+    await driver.write(Write(0, append=entries, apply=entries))
+    await driver.write(Write(0, trim=Base(99, 1, GENESIS.members)))
+    driver.store.close()
+    done = compact_folder(driver.store.path, driver.store.member)
+    assert done.after_bytes < done.before_bytes // 3
+    again = driver.again()
+    found = again.recovered
+    assert (found.hard, found.base.index, found.last, found.applied) == (HARD, 99, 101, 101)
+    assert list(again.store.entries(100, 102, 1 << 20)) == entries[-2:]
+    assert rows(again.store) == {b"k": bytes(30_000)}
+    assert again.store.file_size().size_bytes == done.after_bytes
+    again.store.close()
