@@ -104,6 +104,15 @@ class Accounts:
             if login is not None:
                 self._end(session, login)
 
+    def set_back(self) -> None:
+        """The ring's time was set back (D7): sessions that were used in the meantime were used now."""
+        now_us = self._meta.time_us
+        for key in self._tables.keys("idle", b"", time_key(now_us + 1, b"")):
+            session = split_time_key(key)[1]
+            login = self._tables.login(session)
+            if login is not None:
+                self._use(session, login._replace(used_us=now_us), login)
+
     def _use(self, session: bytes, login: LoginRow, before: LoginRow | None) -> None:
         tables = self._tables
         if before is not None:
@@ -126,6 +135,6 @@ class Accounts:
 
 
 def check_wait(locked_us: int, now_us: int) -> None:
-    """Raises TooManyAttempts while no password is looked at."""
-    if locked_us > now_us:
+    """Raises TooManyAttempts while no password is looked at; what is later than that was set before a reset (D7)."""
+    if now_us < locked_us <= now_us + WAIT_US_MAX:
         raise TooManyAttempts(seconds=-(-(locked_us - now_us) // SECOND_US))

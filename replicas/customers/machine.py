@@ -60,7 +60,12 @@ class Customers:
     def apply(self, first_offset: int, time_us: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
         """Apply the messages of one batch, in their order; an answer for each."""
         meta = self._meta
-        meta.time_us = max(meta.time_us, time_us)
+        if time_us < meta.time_us:  # an operator set the ring's time back (D7)
+            meta.time_us, meta.swept_us = time_us, min(meta.swept_us, time_us)
+            self._sessions.set_back()
+            self._accounts.set_back()
+            self._orders.set_back()
+        meta.time_us = time_us
         if meta.time_us - meta.swept_us >= SWEEP_US:
             meta.swept_us = meta.time_us
             self._sessions.end_idle()

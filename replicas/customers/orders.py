@@ -126,6 +126,12 @@ class Orders:
             self._tables.delete("refused", key)
             self._tables.delete("orders", order)
 
+    def set_back(self) -> None:
+        """The ring's time was set back (D7): what was refused in the meantime was refused now."""
+        for key in self._tables.keys("refused", b"", time_key(self._meta.time_us + 1, b"")):
+            self._tables.delete("refused", key)
+            self._tables.mark("refused", time_key(self._meta.time_us, split_time_key(key)[1]))
+
     # ---- feedback
 
     def feedback(self, command: c.GiveFeedback) -> None:

@@ -130,6 +130,7 @@ class ProductGateway(ProductFront):
     ) -> None:
         """`observe(seconds)`: from proposing an entry until its outcome."""
         self.observe = observe
+        self.sets_back = False  # the tables' time is to fall (D7)
         self.bytes = 0
         self._proposer = proposer
         self._clock_us = clock_us
@@ -214,7 +215,9 @@ class ProductGateway(ProductFront):
                 count += 1
             taken, changes = changes[:count], changes[count:]
             self.counters["entries"] += 1
-            result = self._proposer.propose(encode_entry(self._clock_us(), [one.request for one in taken]))
+            requests = [one.request for one in taken]
+            entry = encode_entry(self._clock_us(), requests, sets_back=self.sets_back)
+            result = self._proposer.propose(entry)
             result.add_done_callback(partial(self._on_result, taken))
             result.add_done_callback(lambda _: self.observe(self._loop.time() - now_s))
 

@@ -17,7 +17,7 @@ from ringcast.errors import ChangeRefused, NotInQuorum, NotLeader, NotReady, Ove
 from ringcast.product_store.admin import Instruction
 from ringcast.strict import Plain
 from sequencer.quorum import majority
-from store.products.machine import ProductMachine
+from store.products.machine import SET_BACK_US, ProductMachine
 from store.products.view import ProductView
 from store.raft_log import RaftStore
 
@@ -129,6 +129,14 @@ class ProductMember:
         assert isinstance(machine, ProductMachine)
         with self.store.reading() as transaction:
             yield machine.view(transaction)
+
+    def sets_back(self) -> bool:
+        """The tables' time is far ahead of what the clocks of a quorum say: the next entries set it back (D7)."""
+        agreed_us = self.node.time.agreed_us() if self.node.leads else None
+        if agreed_us is None:
+            return False
+        with self.view() as view:
+            return view.meta.time_us - agreed_us > SET_BACK_US
 
     def administer(self, instruction: Instruction) -> "asyncio.Future[Any]":
         return self._admin.carry_out(instruction)

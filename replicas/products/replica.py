@@ -126,6 +126,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         was_member = full = False
         while True:
             self.gateway.tell_members(self.member.endpoints())
+            self.gateway.sets_back = self.member.sets_back()
             log = state.log
             member = log.members.find(self.config.id) is not None
             if was_member and not member and log.members_index <= log.commit and log.members:

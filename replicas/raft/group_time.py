@@ -24,7 +24,7 @@ WINDOW_S = 2.0
 WAIT_S = 1.0
 #: A clock that is further off than this is wrong: it is told, and does not help to set the time back.
 BOUND_US = 5_000_000
-#: Times fall by more than this only when they were wrong for a while, and are right again.
+#: A time falls by more than this only if it was wrong: the clocks of a quorum were, and are right again.
 SET_BACK_US = 60_000_000
 
 
@@ -107,15 +107,20 @@ class GroupTime:
             found = self._wall_us() if quorum_us is None else quorum_us
         else:
             last_us, since_us = self._last
-            if quorum_us is not None and (quorum_us >= last_us or self._sets_back(last_us, quorum_us, shown)):
+            ahead = last_us - SET_BACK_US > (self.agreed_us() or last_us)
+            if quorum_us is not None and (quorum_us >= last_us or ahead):
                 found = quorum_us
             else:  # too few clocks: carried on, no further than the latest one
                 found = max(last_us, min(last_us + now_us - since_us, max(shown.values(), default=0)))
         self._last = (found, now_us)
         return found
 
-    def _sets_back(self, last_us: int, quorum_us: int, shown: Mapping[int, int]) -> bool:
-        """The clocks of a quorum were ahead and are right again: all voters tell theirs, and a quorum agrees."""
-        voters = self._state().log.members.voters
+    def agreed_us(self) -> int | None:
+        """The quorum's time, if all voters tell their clocks and those of a quorum agree: then a time that is far ahead
+        was wrong. A voter of an older version tells none, and could not read an entry that sets the time back."""
+        voters, shown = self._state().log.members.voters, self.showing()
+        quorum_us = reached_by(shown.values(), majority(voters))
+        if quorum_us is None or len(shown) < len(voters):
+            return None
         agree = sum(abs(clock - quorum_us) <= BOUND_US for clock in shown.values())
-        return last_us - quorum_us > SET_BACK_US and len(shown) == len(voters) and agree >= majority(voters)
+        return quorum_us if agree >= majority(voters) else None

@@ -17,6 +17,8 @@ from store.products.sessions import SESSIONS_MAX, Repeated, Sessions, digest_of
 from store.products.tables import TABLES, Databases, Meta, Tables
 from store.products.view import ProductView
 
+#: The tables' time falls by more than this or not at all (D7): a wrong clock is further off, a right one is not.
+SET_BACK_US = 60_000_000
 #: The outcome of what has no value.
 NOTHING = encode_outcome(None)
 
@@ -62,8 +64,13 @@ class ProductMachine:
             entry = decode_entry(data)
         except BadFrame as error:
             return encode_error(error)
-        meta.time_us = max(meta.time_us, entry.time_us)
         sessions, operations = Sessions(tables, meta, self._sessions_max), Operations(tables, meta)
+        by_us = meta.time_us - entry.time_us
+        if entry.sets_back and by_us > SET_BACK_US:
+            meta.time_us = entry.time_us
+            sessions.set_back()
+            operations.set_back(by_us)
+        meta.time_us = max(meta.time_us, entry.time_us)
         sessions.end_idle()
         operations.forget_finished()
         return encode_outcome([_apply_request(request, sessions, operations) for request in entry.requests])

@@ -17,7 +17,7 @@ from ringcast.errors import (
     UnknownItem,
     UnknownOrder,
 )
-from ringcast.product_store.limits import QUANTITY_MAX
+from ringcast.product_store.limits import HOLD_MS_MAX, QUANTITY_MAX
 from ringcast.product_store.operations import (
     ChangePrice,
     ChangeQuantity,
@@ -198,6 +198,17 @@ class Operations:
         tables.delete("held", due_key(row.due_us, order.encode()))
         tables.mark("finished", due_key(finished.due_us, order.encode()))
         return finished
+
+    def set_back(self, by_us: int) -> None:
+        """The time was set back (D7): what was reserved or ended in the meantime is due as long from now."""
+        longest = (("held", HOLD_MS_MAX * 1_000), ("finished", FINISHED_US))
+        for table, span_us in longest:
+            for key in self._tables.keys(table, b"", due_key(self._meta.time_us + span_us + 1, b"")):
+                due_us, name = split_due_key(key)
+                self._tables.delete(table, key)
+                self._tables.mark(table, due_key(due_us - by_us, name))
+                order = name.decode()
+                self._tables.put_order(order, self._order(order)._replace(due_us=due_us - by_us))
 
     def forget_finished(self) -> None:
         """Forget orders that ended FINISHED_US ago, FORGOTTEN_MAX of them."""

@@ -97,6 +97,17 @@ class Sessions:
                 return
             self._end(client)
 
+    def set_back(self) -> None:
+        """The time was set back (D7): what was used in the meantime was used now."""
+        tables, now_us = self._tables, self._meta.time_us
+        for key in tables.keys("used", b"", due_key(now_us + 1, b"")):
+            client = split_due_key(key)[1]
+            tables.delete("used", key)
+            session = tables.session(client)
+            if session is not None:
+                tables.mark("used", due_key(now_us, client))
+                tables.put_session(client, session._replace(used_us=now_us))
+
     def _begin(self, client: bytes, opened: int) -> SessionRow:
         while self._meta.sessions >= self._limit:
             (oldest,) = self._tables.keys("used", b"", limit=1)

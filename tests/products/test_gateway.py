@@ -152,7 +152,7 @@ async def test_no_entry_is_larger_than_it_may_be(tmp_path: Path) -> None:
             assert isinstance(await client.receive(), Outcomes)
         entries = made.nodes[0].entries
         assert [one.sequence for entry in entries for one in entry.requests] == list(range(1, 9))
-        sizes = [len(encode_entry(*entry)) for entry in entries]
+        sizes = [len(encode_entry(entry.time_us, entry.requests)) for entry in entries]
         assert all(size < 5_000 or len(entry.requests) == 1 for size, entry in zip(sizes, entries, strict=True))
         assert max(sizes) > 9_000
 

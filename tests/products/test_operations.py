@@ -277,7 +277,7 @@ def _contents(store: Store) -> list[tuple[str, list[tuple[bytes, bytes]]]]:
         (dumps((1, -1, ())), errors.BadFrame),
         (dumps((1, 2**63 - 1, ())), errors.BadFrame),
         (dumps((1, 5, ((b"short", 1, 0, 0, ()),))), errors.BadFrame),
-        (dumps((2, "of", "another", "shape")), errors.UnsupportedVersion),
+        (dumps((3, "of", "another", "shape")), errors.UnsupportedVersion),
     ],
 )
 def test_an_entry_that_is_none_is_answered_and_applied(store: Store, data: bytes, error: type[Exception]) -> None:
