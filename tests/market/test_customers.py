@@ -86,24 +86,6 @@ def test_a_session_ends_after_thirty_idle_minutes_and_use_is_written_once_a_minu
     assert not [row for row in clerk.replicas[0].rows.scan(b"", None) if row[0][:1] in {b"l", b"i"}]
 
 
-def test_after_a_reset_of_the_rings_time_sessions_and_accounts_go_on_as_before() -> None:
-    """D7: sessions that were used in the meantime end 30 idle minutes later, and no account is locked for years."""
-    clerk = Clerk()
-    begun = clerk.time_us
-    clerk.time_us = begun + 100_000 * IDLE_US
-    who = buyer(clerk)
-    for _ in range(5):
-        with pytest.raises((market_errors.WrongPassword, market_errors.TooManyAttempts)):
-            clerk.do(c.Login(Party.BUYER, "ann", b"0" * 32, b"1" * 32))
-    clerk.time_us = begun
-    clerk.do(c.Touch(who))
-    with pytest.raises(market_errors.WrongPassword):
-        clerk.do(c.Login(Party.BUYER, "ann", b"0" * 32, b"1" * 32))
-    clerk.time_us = begun + IDLE_US + USE_US
-    with pytest.raises(market_errors.SessionEnded):
-        clerk.do(c.Touch(who))
-
-
 def test_idle_sessions_go_although_nobody_asks_for_them() -> None:
     clerk = Clerk()
     for number in range(40):
