@@ -24,6 +24,8 @@ from store.contract import LogStore, SnapshotFile
 from store.errors import DiskFull, StoreClosed, StoreError
 
 CHECK_INTERVAL_S = 0.1
+#: What is owed is looked up so often; in a hurry at each check.
+LOOK_INTERVAL_US = 1_000_000
 #: A trim costs a commit: a small excess, and what has become too old, wait for the next of these.
 TRIM_INTERVAL_US = 10_000_000
 #: One transaction deletes no more slots than this: a commit behind it waits for some 10 ms, not for seconds.
@@ -82,6 +84,8 @@ class Retention:
         self._snapshot_us = -SNAPSHOT_PAUSE_MAX_US
         self._pause_us = SNAPSHOT_PAUSE_US
         self._trim_us = -TRIM_INTERVAL_US
+        self._looked_us = -LOOK_INTERVAL_US
+        self._more = False  # a step of a large trim is made, and more is owed
         self._failed = False
 
     async def run(self) -> None:
@@ -109,6 +113,10 @@ class Retention:
         """Make a snapshot if one is due, ask for a trim if one is owed."""
         store = self._store()
         newest = next(iter(store.snapshots()), None)
+        hurry = self._more or self._presses(store) or self._bytes_since(store, newest) >= self.config.snapshot_bytes
+        if not hurry and now_us() - self._looked_us < LOOK_INTERVAL_US:
+            return
+        self._looked_us = now_us()
         owed = self._owed(store)
         if not self._full():
             store.keep_reserve()
@@ -223,12 +231,12 @@ class Retention:
         first = store.bounds()[0]
         wanted = min(owed.first, newest.slot) if newest is not None else first
         if wanted <= first:
-            self.held_by = ()
+            self.held_by, self._more = (), False
             return
         self.held_by = tuple(self._lagging(wanted))
         now = now_us()
-        presses = self._presses(store) or wanted - first >= TRIM_SLOTS_MAX
-        if not presses and now - self._trim_us < TRIM_INTERVAL_US:
+        self._more = wanted - first >= TRIM_SLOTS_MAX
+        if not self._more and not self._presses(store) and now - self._trim_us < TRIM_INTERVAL_US:
             return
         self._trim_us = now
         self._feed_event(o.TrimAsked(wanted, owed.overdue))
