@@ -213,5 +213,8 @@ class NoObserver:
     def on_durable(self, ticket: int) -> None:
         """The caller knows."""
 
+    def on_state_damaged(self, why: str, *, distrusted: bool) -> None:
+        """Nothing is applied."""
+
     def on_failure(self, error: Exception, *, full: bool) -> None:
         """`commit` raises it."""

@@ -125,10 +125,14 @@ class Staged:
 
 
 class Install(NamedTuple):
-    """The staged snapshot becomes the state, the log is empty and stands on `base`; one durable switch (R15)."""
+    """The staged snapshot becomes the state; one durable switch (R15).
+
+    The log is empty then and stands on `base`; or (`refill`) it is kept, the state at `base` alone is exchanged (R24).
+    """
 
     snapshot: str
     base: Base
+    refill: bool = False
 
 
 @dataclass(slots=True)
@@ -138,6 +142,7 @@ class Write:
     ticket: int
     wipe: bool = False  # drop everything: from here on it is a new disk
     hard: HardState | None = None
+    distrust: str = ""  # why the tables cannot be trusted: nothing is applied or trimmed until an install (R24)
     found: Base | None = None  # the first base of a new cluster, on an empty disk, before its first entries
     staged: list[Staged] = field(default_factory=list)
     install: Install | None = None
@@ -157,6 +162,7 @@ class Recovered(NamedTuple):
     """What a store holds at the start. `hard` None: a new disk.
 
     `terms`: (first index, term) of each run of one term in the log. `members`: the MEMBERS entries of the log.
+    `distrusted`: why the tables cannot be trusted (R24), "" if they can.
     """
 
     hard: HardState | None
@@ -165,6 +171,7 @@ class Recovered(NamedTuple):
     applied: int
     terms: tuple[tuple[int, int], ...]
     members: tuple[Entry, ...]
+    distrusted: str = ""
 
 
 class Observer(Protocol):
@@ -176,6 +183,9 @@ class Observer(Protocol):
 
     def on_durable(self, ticket: int) -> None:
         """Everything up to this ticket is synced, and what it applied can be read."""
+
+    def on_state_damaged(self, why: str, *, distrusted: bool) -> None:
+        """A row of the tables is damaged. `distrusted`: nothing could be applied any more, and a restart knows it."""
 
     def on_failure(self, error: Exception, *, full: bool) -> None:
         """`full`: no space, `Store.resume` tries again. Else the disk failed and nothing more is written."""

@@ -14,6 +14,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from struct import Struct
 from threading import Thread
@@ -21,11 +22,30 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from store.contract import FileSize, SnapshotFile
 from store.environment import MAP_BYTES_START, Environment, WriteTransaction, disk_error, open_folder
-from store.errors import ChunkDamaged, DiskFull, RecordDamaged, SnapshotGone, StoreClosed, StoreDamaged, StoreError
+from store.errors import (
+    ChunkDamaged,
+    DiskFull,
+    RecordDamaged,
+    RowDamaged,
+    SnapshotGone,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+)
 from store.folder import FolderLock, write_identity
 from store.raft_contract import Entry, Kind, Observer, Recovered, Snapshot, Write
-from store.raft_rows import EMPTY_MARKS, Marks
-from store.raft_transaction import LOG, OWN, RaftLogView, RaftTransaction, read_hard, read_marks, write_marks
+from store.raft_rows import EMPTY_MARKS, Marks, decode_entry
+from store.raft_transaction import (
+    LOG,
+    OWN,
+    RaftLogView,
+    RaftTransaction,
+    read_distrust,
+    read_hard,
+    read_marks,
+    write_marks,
+)
+from store.scrub import Scrubbed, scrub_files, scrub_table
 from store.snapshot import Row, SnapshotFolder, check_chunk, encode_chunks, snapshot_name
 from store.writer import Writer
 
@@ -46,6 +66,9 @@ class StateMachine(Protocol):
 
     def applied(self, transaction: lmdb.Transaction[Any]) -> int:
         """That index."""
+
+    def check_row(self, table: str, key: bytes, value: bytes) -> None:
+        """Raises RowDamaged unless a row is as it was written."""
 
 
 class RaftStore:
@@ -79,6 +102,7 @@ class RaftStore:
         self._opened: Environment | None = None
         self._machine: StateMachine | None = None
         self._marks = EMPTY_MARKS
+        self._distrusted = ""
         self._observer: Observer | None = None
         self._writer = Writer(
             self, self._durable, self._failed, size_bytes=lambda write: write.size_bytes, observe=observe
@@ -107,12 +131,17 @@ class RaftStore:
         return recovered
 
     def _check(self) -> Recovered:
-        """Every entry, its checksum and its place; the tables' rows are checked when they are read."""
+        """Every entry, its checksum and its place; rows of the tables are checked when read, and by the scrub."""
         environment, machine = self._environment, self.machine
         with environment.read() as transaction:
             marks = self._marks = read_marks(transaction, environment.databases, self.path)
             hard = read_hard(transaction, environment.databases, self.path)
-            applied = machine.applied(transaction)
+            distrusted = read_distrust(transaction, environment.databases)
+            try:
+                applied = machine.applied(transaction)
+            except RowDamaged as error:  # R24: log and vote are whole, so the tables alone are filled again
+                distrusted, applied = distrusted or error.why, marks.base.index
+            self._distrusted = distrusted
             view = RaftLogView(transaction, environment.databases)
             terms: list[tuple[int, int]] = []
             members: list[Entry] = []
@@ -128,7 +157,7 @@ class RaftStore:
         ends = [marks.base.term, *(term for _, term in terms)]
         if not marks.base.index <= applied <= marks.last or ends != sorted(ends) or ends[-1] != marks.last_term:
             raise StoreDamaged(self.path, f"applied {applied} and terms {ends[-3:]} do not fit {marks}")
-        return Recovered(hard, marks.base, marks.last, applied, tuple(terms), tuple(members))
+        return Recovered(hard, marks.base, marks.last, applied, tuple(terms), tuple(members), distrusted)
 
     def close(self) -> None:
         """Write what is queued, and give everything back."""
@@ -174,20 +203,31 @@ class RaftStore:
         self._writer.resume()
 
     def commit(self, operations: Sequence[Write]) -> None:
-        """The writer's: a group in one transaction."""
-        environment = self._environment
-
-        def work(transaction: WriteTransaction) -> Marks:
-            group = RaftTransaction(transaction, environment.databases, self._tables, self.machine, self._marks)
-            for write in operations:
-                group.carry_out(write)
-            if group.results:
-                self._call(lambda observer: observer.on_applied(group.applied, group.results))
-            return group.finish()
-
-        self._marks = environment.write(work, sum(write.size_bytes for write in operations))
+        """The writer's: a group in one transaction. Where a damaged row stops it, all but the applying (R24)."""
+        try:
+            self._commit(operations, self._distrusted)
+        except RowDamaged as error:
+            why = error.why
+            self._commit(operations, why)
+            if self._distrusted:
+                self._call(lambda observer: observer.on_state_damaged(why, distrusted=True))
         if any(write.wipe or write.install is not None for write in operations):
             self._snapshots.drop(lambda _: True)
+
+    def _commit(self, operations: Sequence[Write], distrusted: str) -> None:
+        environment = self._environment
+
+        def work(transaction: WriteTransaction) -> tuple[Marks, str]:
+            databases = environment.databases
+            group = RaftTransaction(transaction, databases, self._tables, self.machine, self._marks, distrusted)
+            for write in operations:
+                group.carry_out(write)
+            marks = group.finish()
+            if group.results:
+                self._call(lambda observer: observer.on_applied(group.applied, group.results))
+            return marks, group.distrusted
+
+        self._marks, self._distrusted = environment.write(work, sum(write.size_bytes for write in operations))
 
     def _durable(self, ticket: int) -> None:
         self._call(lambda observer: observer.on_durable(ticket))
@@ -222,6 +262,42 @@ class RaftStore:
         """The database file."""
         return self._environment.file_size()
 
+    # -------------------------------------------------------------- the scrub
+
+    def scrub_rows(self) -> Scrubbed:
+        """Every row of the tables. Raises StoreClosed while they are not trusted (R24): nothing can be said then."""
+        for table in self._tables:
+            if self._distrusted:
+                raise StoreClosed(f"the tables of {self.path} are to be filled again")
+            yield from scrub_table(self._environment, table, partial(self._damaged_row, table))
+
+    def _damaged_row(self, table: str, key: bytes, value: bytes) -> str | None:
+        try:
+            self.machine.check_row(table, key, value)
+        except RowDamaged as error:
+            return error.why
+        return None
+
+    def scrub_log(self) -> Scrubbed:
+        """Every entry: `entry 17`."""
+        return scrub_table(self._environment, LOG, _damaged_entry)
+
+    def scrub_snapshots(self) -> Scrubbed:
+        """Every snapshot file, by its name."""
+        return scrub_files(self._snapshots)
+
+    def drop_snapshot(self, name: str) -> None:
+        """It is damaged: the next follower that needs one gets a new one."""
+        self._snapshots.drop(lambda file: file.name == name)
+
+    def table_bytes(self) -> int:
+        """Bytes that the tables take on disk."""
+        return sum(map(self._environment.used_bytes, self._tables))
+
+    def snapshot_bytes(self) -> int:
+        """Bytes of the snapshot files."""
+        return sum(file.size_bytes for file in self._snapshots.list())
+
     # -------------------------------------------------------------- snapshots
 
     def make_snapshot(self, done: Callable[[Snapshot | None], object]) -> None:
@@ -231,6 +307,9 @@ class RaftStore:
     def _make_snapshot(self, done: Callable[[Snapshot | None], object]) -> None:
         try:
             made: Snapshot | None = self._write_snapshot()
+        except RowDamaged as error:
+            made, why = None, error.why
+            self._call(lambda observer: observer.on_state_damaged(why, distrusted=False))
         except StoreError:
             made = None  # the disk is full, or the store closed: the next answer of the follower asks again
         self._call(lambda _: done(made))
@@ -251,11 +330,13 @@ class RaftStore:
         return Snapshot(name, base, made.chunks)
 
     def _rows(self, transaction: lmdb.Transaction[memoryview]) -> Iterator[Row]:
-        """As they stand on disk, with their checksums."""
+        """As they stand on disk, with their checksums. Raises RowDamaged: nobody is filled with damage."""
         for table in self._tables:
             with transaction.cursor(self._environment.databases[table]) as cursor:
                 for key, value in cursor:
-                    yield table, bytes(key), bytes(value)
+                    row = table, bytes(key), bytes(value)
+                    self.machine.check_row(*row)
+                    yield row
 
     def snapshots(self) -> tuple[SnapshotFile, ...]:
         """The files that are there, newest first."""
@@ -275,3 +356,11 @@ class RaftStore:
         except ChunkDamaged:
             return False
         return True
+
+
+def _damaged_entry(key: bytes, value: bytes) -> str | None:
+    try:
+        decode_entry(key, value)
+    except RecordDamaged as error:
+        return f"entry {error.slot}"
+    return None

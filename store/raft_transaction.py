@@ -38,6 +38,7 @@ OWN: Final = (LOG, STABLE, STAGING)
 MARKS_KEY: Final = b"marks"
 HARD_KEY: Final = b"hard"
 STAGED_KEY: Final = b"staged"
+DISTRUST_KEY: Final = b"distrust"
 
 
 def read_marks(transaction: lmdb.Transaction[memoryview], databases: Databases, folder: Path) -> Marks:
@@ -67,6 +68,14 @@ def read_hard(transaction: lmdb.Transaction[memoryview], databases: Databases, f
     except BadFrame as error:
         raise StoreDamaged(folder, f"term and vote: {error}") from error
     raise StoreDamaged(folder, "term and vote do not fit their checksum")
+
+
+def read_distrust(transaction: lmdb.Transaction[memoryview], databases: Databases) -> str:
+    """Why the tables cannot be trusted (R24), "" if they can."""
+    if transaction.get(DISTRUST_KEY, db=databases[STABLE]) is None:
+        return ""
+    value = _unsealed(transaction, databases, DISTRUST_KEY)
+    return "a row of the tables" if value is None else value.decode()
 
 
 def _unsealed(transaction: lmdb.Transaction[memoryview], databases: Databases, key: bytes) -> bytes | None:
@@ -132,6 +141,7 @@ class RaftTransaction:
         tables: Sequence[str],
         machine: StateMachine,
         marks: Marks,
+        distrusted: str = "",
     ) -> None:
         self._transaction = transaction
         self._databases = databases
@@ -139,6 +149,7 @@ class RaftTransaction:
         self._machine = machine
         self._before = self._marks = marks
         self._hard: HardState | None = None
+        self.distrusted = distrusted
         self.results: dict[int, bytes] = {}
         self.applied = 0
 
@@ -148,8 +159,11 @@ class RaftTransaction:
             self._empty(EMPTY_MARKS)
             self._clear(STAGING)
             self._hard = None
+            self._trust()
         if write.hard is not None:
             self._hard = write.hard
+        if write.distrust:
+            self.distrusted = write.distrust
         if write.found is not None:
             self._found(write.found)
         for chunk in write.staged:
@@ -160,13 +174,16 @@ class RaftTransaction:
             self._cut(write.cut)
         if write.append:
             self._append(write.append)
-        if write.apply:
+        if write.apply and not self.distrusted:
             self._apply(write.apply)
-        if write.trim is not None:
+        if write.trim is not None and not self.distrusted:
             self._trim(write.trim)
 
     def finish(self) -> Marks:
-        """Write hard state and marks; returns the marks."""
+        """Write hard state, marks, and whether the tables can be trusted; returns the marks."""
+        if self.distrusted:
+            sealed = seal(DISTRUST_KEY, self.distrusted.encode())
+            self._transaction.put(DISTRUST_KEY, sealed, db=self._databases[STABLE])
         if self._hard is not None:
             self._transaction.put(HARD_KEY, seal(HARD_KEY, encode_hard(self._hard)), db=self._databases[STABLE])
         if self._marks != self._before:
@@ -186,8 +203,8 @@ class RaftTransaction:
         self._marks = self._marks._replace(last=entries[-1].index, last_term=entries[-1].term)
 
     def _cut(self, first: int) -> None:
-        """R9: never what is applied."""
-        if first <= self._machine.applied(self._transaction):
+        """R9: never what is applied; tables that are not trusted cannot say that, but the node has (R24)."""
+        if not self.distrusted and first <= self._machine.applied(self._transaction):
             raise StoreMisuse(f"a cut at {first} of what is applied")
         if first > self._marks.last:
             return
@@ -242,7 +259,11 @@ class RaftTransaction:
         name = install.snapshot
         if self._staged_name() != name:
             raise StoreMisuse(f"snapshot {name!r} is not staged, {self._staged_name()!r} is")
-        self._empty(Marks(install.base, install.base.index, install.base.term))
+        if install.refill:
+            for table in self._tables:
+                self._clear(table)
+        else:
+            self._empty(Marks(install.base, install.base.index, install.base.term))
         last = False
         with self._transaction.cursor(self._databases[STAGING]) as cursor:
             for index, (key, data) in enumerate(cursor):
@@ -257,6 +278,11 @@ class RaftTransaction:
             raise ChunkDamaged(name, 0, f"its chunks do not make the state at {install.base.index}")
         self._clear(STAGING)
         self._transaction.delete(STAGED_KEY, db=self._databases[STABLE])
+        self._trust()
+
+    def _trust(self) -> None:
+        self.distrusted = ""
+        self._transaction.delete(DISTRUST_KEY, db=self._databases[STABLE])
 
     def _empty(self, marks: Marks) -> None:
         for table in (LOG, *self._tables):

@@ -40,7 +40,7 @@ from ringcast.product_store.operations import (
 from ringcast.product_store.wire import REQUEST_BYTES_MAX, WINDOW, Ask, Found, Operate, Outcomes, size_of
 from ringcast.strict import Plain
 from ringcast.types import to_microseconds
-from store.errors import StoreError
+from store.errors import RowDamaged, StoreError
 from store.products.entries import REQUESTS_MAX, decode_result, encode_entry
 from store.products.view import ProductView
 
@@ -71,6 +71,12 @@ class Proposer(Protocol):
 
     def view(self) -> AbstractContextManager[ProductView]:
         """One consistent read."""
+
+    def damage(self) -> str:
+        """Why nothing may be read here (R24), "" if it may. Any thread."""
+
+    def suspect(self, why: str) -> None:
+        """A read found a damaged row."""
 
     def status(self) -> dict[str, Plain]:
         """What there is to know of the node and its group, for people."""
@@ -321,12 +327,17 @@ class ProductGateway(ProductFront):
                     (applied, encode_outcome([self._outcome(view, question, now_us) for question in one.questions]))
                     for one in readings
                 ]
+        except RowDamaged as error:
+            self._loop.call_soon_threadsafe(self._proposer.suspect, error.why)
+            return NotReady(replica=self._replica, state=f"damaged: {error.why}")
         except StoreError as error:
             return NotReady(replica=self._replica, state=f"in trouble: {error}")
 
     def _outcome(self, view: ProductView, question: Question | Instruction | RingcastError, now_us: int) -> bytes:
         if isinstance(question, RingcastError):
             return encode_error(question)
+        if not isinstance(question, StatusOf) and (why := self._proposer.damage()):
+            return encode_error(NotReady(replica=self._replica, state=f"damaged, to be filled again: {why}"))
         try:
             return encode_outcome(self._value(view, question, now_us))
         except RingcastError as error:

@@ -10,16 +10,19 @@ from replicas.metrics import Histogram, counters, disk_space, dropped, events, g
 from replicas.products.gateway import ProductGateway
 from replicas.products.member import ProductMember
 from ringcast.errors import NotLeader
+from store.aside import told
 
 
 def readiness(member: ProductMember) -> Mapping[str, object]:
     """Ready: it leads, or follows a leader that it knows; a client is served, or sent to whoever serves it."""
     trouble, state = member.trouble(), member.node.state
-    ready = (trouble is None or isinstance(trouble, NotLeader)) and state.standing.settled and not state.full
+    ready = (trouble is None or isinstance(trouble, NotLeader)) and state.standing.settled
+    ready = ready and not state.full and not state.filling.distrusted
     return {
         "ready": ready,
         "state": member.state,
-        "why": None if ready else member.state if state.full else str(trouble),
+        "why": None if ready else member.state if state.full or state.filling.distrusted else str(trouble),
+        "advice": member.advice(),
         "member": member.node.member,
         "cluster": f"{state.cluster:016x}",
     }
@@ -27,9 +30,11 @@ def readiness(member: ProductMember) -> Mapping[str, object]:
 
 def checks(member: ProductMember) -> Checks:
     """What `/readyz?verbose` lists."""
-    state, trouble = member.node.state, member.trouble()
+    state, trouble, damage = member.node.state, member.trouble(), member.damage()
     return {
         "disk": "no space (D5)" if state.full else None,
+        "tables": f"damaged, to be filled again (R24): {damage}" if damage else None,
+        "folder": told(member.asides.found) if any(one.pending for one in member.asides.found) else None,
         "standing": None if state.standing.settled else "its disk is not proven yet: no vote",
         "membership": None if state.log.members.find(member.node.member) is not None else "not a member",
         "leader": None if trouble is None or isinstance(trouble, NotLeader) else str(trouble),
@@ -91,9 +96,18 @@ class ProductMetrics(Collector):
                 ),
                 "products_clients": ("connected clients", self._gateway.connections),
                 "products_unanswered_bytes": ("bytes of requests without an answer", self._gateway.bytes),
+                "products_state_damaged": (
+                    "1 while its tables are damaged (R24)",
+                    int(bool(found.distrusted or self._member.node.suspected)),
+                ),
+                "folders_set_aside": (
+                    "folders that were set aside and are still there",
+                    len(self._member.asides.found),
+                ),
                 "products_disk_full": ("1 while there is no space (D5)", int(found.full)),
             },
         )
+        yield from self._member.scrubber.metrics(labels)
         groups = self._counts()
         yield events(labels, groups)
         yield dropped(labels, groups)

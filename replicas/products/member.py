@@ -7,16 +7,20 @@ from functools import partial
 from typing import Any
 
 from replicas import supervisor
+from replicas.asides import Asides
 from replicas.products.admin import ProductAdmin
 from replicas.products.config import MemberAddress
 from replicas.products.front import Standing
+from replicas.products.scrub import ROWS
 from replicas.raft import errors
 from replicas.raft.node import RaftNode
+from replicas.scrubber import Scrubber
 from ringcast import wire
 from ringcast.errors import ChangeRefused, NotInQuorum, NotLeader, NotReady, Overloaded, Refused, RingcastError
 from ringcast.product_store.admin import Instruction
 from ringcast.strict import Plain
 from sequencer.quorum import majority
+from store.aside import told
 from store.products.machine import SET_BACK_US, ProductMachine
 from store.products.view import ProductView
 from store.raft_log import RaftStore
@@ -25,7 +29,16 @@ from store.raft_log import RaftStore
 class ProductMember:
     """`replicas.products.gateway.Proposer`, on a node and its store. `connected`: peers whose connection stands."""
 
-    def __init__(self, node: RaftNode, store: RaftStore, connected: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        node: RaftNode,
+        store: RaftStore,
+        connected: Callable[[], int],
+        asides: Asides,
+        scrubber: Scrubber,
+    ) -> None:
+        self.asides = asides
+        self.scrubber = scrubber
         self.node = node
         self.store = store
         self._connected = connected
@@ -56,6 +69,10 @@ class ProductMember:
         node = self.node
         if node.state.full:
             return "disk full"
+        if node.state.standing.alone_lost:
+            return "damaged: its folder was set aside"
+        if node.state.filling.distrusted:
+            return "damaged: to be filled again"
         if not node.state.cluster:
             return "waiting for the first members"
         if not node.state.standing.settled:
@@ -63,6 +80,30 @@ class ProductMember:
         if node.state.log.members.find(node.member) is None:
             return "not a member"
         return "leading" if node.leads else "following" if node.leader is not None else "electing"
+
+    @property
+    def is_back(self) -> bool:
+        """It takes part as a voter: a folder that was set aside is made up for."""
+        state = self.node.state
+        return state.standing.settled and state.log.members.is_voter(state.id, state.storage)
+
+    def advice(self) -> str | None:
+        """What only an operator can mend."""
+        if not self.node.state.standing.alone_lost:
+            return None
+        return (
+            f"too few replicas have data; this one's folder was damaged and set aside: {told(self.asides.found)}; "
+            "bring the folders of a majority back, restore a backup (`ringcast products restore`), or, for a new and "
+            "empty store, delete the *set-aside.json beside each data folder and start all"
+        )
+
+    def damage(self) -> str:
+        """Why the tables are not read here (R24), "" if they are."""
+        return self.node.state.filling.distrusted
+
+    def suspect(self, why: str) -> None:
+        """A read found a damaged row."""
+        self.scrubber.damage(ROWS, why)
 
     @property
     def voters(self) -> tuple[int, ...]:
@@ -165,6 +206,10 @@ class ProductMember:
             "followers": {str(member): match for member, match in found.followers.items()},
             "disk_full": found.full,
             "clock_offset_us": self.node.time.offset_us(),
+            "damaged": found.distrusted or self.node.suspected,
+            "scrub": self.scrubber.status(),
+            "set_aside": tuple({**one._asdict(), "folder": str(one.folder)} for one in self.asides.found),
+            "advice": self.advice(),
             **supervisor.report(),
         }
 

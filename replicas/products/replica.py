@@ -10,6 +10,7 @@ import zmq
 
 from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
+from replicas.asides import Asides
 from replicas.clocks import wall_us
 from replicas.health import HealthServer
 from replicas.hosting import DISK, HALTED, REMOVED, ReplicaProcess, host
@@ -17,6 +18,7 @@ from replicas.products.config import MemberAddress, ProductsConfig
 from replicas.products.gateway import ProductGateway
 from replicas.products.health import ProductMetrics, ProductTimings, checks, readiness
 from replicas.products.member import ProductMember
+from replicas.products.scrub import scrubber_of
 from replicas.raft.configuration import RaftConfiguration
 from replicas.raft.errors import RaftError, SettingRefused
 from replicas.raft.node import RaftNode
@@ -24,14 +26,18 @@ from replicas.raft.transport import RaftTransport
 from replicas.settings import ConfigError
 from ringcast.product_store.wire import REQUEST_BYTES_MAX
 from sequencer.errors import InvariantError
+from store.aside import lost, remember_and_set_aside
 from store.errors import StoreDamaged, StoreError
-from store.folder import set_aside
 from store.products.machine import ProductMachine
 from store.products.tables import TABLES
 from store.raft_log import RaftStore
 
 RING = 0
 REVIEW_S = 0.1
+NEXT = (
+    "it comes back through the others; if a majority has set its folder aside, bring one back or restore a backup "
+    "(`ringcast products restore`); look at the disk before you trust it again"
+)
 #: A frame holds a request, and what its envelope and its parts' heads add.
 _FRAME_BYTES_MAX = REQUEST_BYTES_MAX + (1 << 20)
 
@@ -54,7 +60,11 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         self.node = self._open(raft)
         security = self.open_security("products", config.id)
         self.transport.open(self._context, f"tcp://{config.bind_peer}", self.node, security=security)
-        self.member = ProductMember(self.node, self.store, lambda: len(self.transport.connected))
+        self.asides = Asides(config.data, config.id)
+        self.scrubber = scrubber_of(config, self.store, self.node)
+        self.member = ProductMember(
+            self.node, self.store, lambda: len(self.transport.connected), self.asides, self.scrubber
+        )
         router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=_FRAME_BYTES_MAX))
         if security is not None:
             security.listen(router, CLIENTS)
@@ -77,6 +87,8 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         status = self.node.status()
         self.node.start()
         self.background(self._review())
+        self.background(self.scrubber.run())
+        self.background(self.asides.watch(lambda: self.node.state.cluster if self.member.is_back else 0))
         self.log.info(
             "replica_started",
             pid=os.getpid(),
@@ -95,7 +107,8 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         try:
             return self._node(raft)
         except StoreDamaged as error:
-            self.log.critical("data_set_aside", moved_to=str(set_aside(self.config.data)), why=str(error))
+            aside = remember_and_set_aside(self.config.data, error.why, wall_us())
+            self.log.critical("data_set_aside", moved_to=str(aside.folder), why=error.why, rule="D6", next=NEXT)
         return self._node(raft)
 
     def _node(self, raft: RaftConfiguration) -> RaftNode:
@@ -113,6 +126,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
             store=self.store,
             on_failure=self._disk_failed,
             wall_us=wall_us,
+            lost=lost(config.data) is not None,
         )
 
     # -------------------------------------------------------------- while it runs
@@ -124,6 +138,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         """Tell the clients where the members are, and end when the members go on without this one (R16)."""
         state = self.node.state
         was_member = full = False
+        distrusted = ""
         while True:
             self.gateway.tell_members(self.member.endpoints())
             self.gateway.sets_back = self.member.sets_back()
@@ -135,6 +150,15 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
                 self.finish(REMOVED)
                 return
             was_member = was_member or member
+            if self.node.suspected:
+                self.node.suspect(self.node.suspected)
+            if state.filling.distrusted != distrusted:
+                distrusted = state.filling.distrusted
+                if distrusted:
+                    self.log.error("state_damaged", why=distrusted, rule="R24", next="the leader fills it again")
+                else:
+                    self.log.warning("state_refilled", rule="R24")
+                    self.scrubber.again()
             if state.full != full:
                 full = state.full
                 self.log.error("disk_full" if full else "disk_freed", data=str(self.config.data), rule="D5")

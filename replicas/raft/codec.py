@@ -20,6 +20,7 @@ from replicas.raft.messages import (
     Message,
     RequestVote,
     RequestVoteResponse,
+    StateLost,
     TimeoutNow,
     Welcome,
 )
@@ -217,6 +218,7 @@ _TYPES: dict[int, tuple[type, _Type]] = {
             _read_welcome,
         ),
     ),
+    11: (StateLost, _plain(StateLost, term=_number, base=_number)),
     10: (Found, _Type((("base", _any),), lambda message: ((_pack_base(message.base),), ()), _read_found)),
     11: (Clock, _plain(Clock, wall_us=_number, now_us=_number)),
 }

@@ -15,6 +15,7 @@ from replicas.raft.messages import (
     AppendEntriesResponse,
     Envelope,
     InstallSnapshotResponse,
+    StateLost,
     TimeoutNow,
 )
 from replicas.raft.progress import Progress
@@ -200,6 +201,12 @@ class Leader(Role, library.Leader):
             self.snapshots.answered(envelope.sender, progress, message)
             self._confirm()
             self._send_entries(envelope.sender, progress)
+
+    def on_receive_state_lost(self, envelope: Envelope, message: StateLost) -> None:
+        """R24: a follower is to be filled again."""
+        progress = self.progress.get(envelope.sender)
+        if progress is not None and progress.storage == envelope.storage:
+            self.snapshots.refill(envelope.sender, progress, message.base)
 
     def on_peer_heard(self, envelope: Envelope) -> None:
         """A member with another disk than the one that was known: it is sent everything again."""

@@ -153,6 +153,11 @@ class Log:
         self._cache_bytes = 0
         self._syncing = deque((ticket, 0) for ticket, _ in self._syncing)
 
+    def refill(self, base: Base) -> None:
+        """R24: the state is another's at `base`, which is in the log; what follows it there is applied again."""
+        require(self.base.index <= base.index <= self.commit, "R24: a state outside of the log", base.index)
+        self.applied = base.index
+
     # -------------------------------------------------------------- the disk
 
     def submitted(self, ticket: int) -> None:

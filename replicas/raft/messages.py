@@ -99,6 +99,13 @@ class TimeoutNow(NamedTuple):
     term: int
 
 
+class StateLost(NamedTuple):
+    """R24: the tables here are damaged, log and vote are not. A snapshot at `base` or above fills them again."""
+
+    term: int
+    base: int
+
+
 class Hello(NamedTuple):
     """I have started; what do you know of me? The envelope says the rest. Also of whoever may be newer than the other's
     log, so that it can be answered (R16): `address` is the sender's."""
@@ -134,6 +141,7 @@ Message: TypeAlias = (
     | InstallSnapshot
     | InstallSnapshotResponse
     | TimeoutNow
+    | StateLost
     | Hello
     | Welcome
     | Found

@@ -48,6 +48,7 @@ class Status(NamedTuple):
     followers: Mapping[int, int]
     proven: bool
     full: bool
+    distrusted: str
     counters: Counter[str]
 
 
@@ -71,8 +72,12 @@ class RaftNode(library.Node):
         store: Store,
         on_failure: Callable[[Exception], object],
         wall_us: Callable[[], int] | None = None,
+        lost: bool = False,
     ) -> None:
-        """Opens the store, which blocks; raises its errors. `wall_us`: see GroupTime."""
+        """Opens the store, which blocks; raises its errors. `wall_us`: see GroupTime.
+
+        `lost`: a blank disk here is no first day (V0, D6).
+        """
         self.member = member
         self.founders = dict(founders)
         self.config = config
@@ -81,8 +86,10 @@ class RaftNode(library.Node):
         self.transport = transport
         self.store = store
         self._on_failure = on_failure
+        self.lost = lost
         self._stopped = False
         self.time = GroupTime(lambda: self.state, wall_us)
+        self.suspected = ""  # a damaged row of the tables that are still used (R24)
         self.state: State = self.state_class(self)
 
     def start(self) -> None:
@@ -191,6 +198,7 @@ class RaftNode(library.Node):
             followers=followers,
             proven=state.standing.settled,
             full=state.full,
+            distrusted=state.filling.distrusted,
             counters=state.counters,
         )
 
@@ -200,6 +208,37 @@ class RaftNode(library.Node):
             return role
         fail(future, NotLeader(self.member, self.state.leader))
         return None
+
+    def suspect(self, why: str) -> None:
+        """R24: a read or a scrub found a damaged row: give the tables up, if a leader can fill them again.
+
+        A leader hands over first, to a follower that has answered lately and is not being filled itself. Without one
+        the tables are the best there are: call again with `suspected` until that is "".
+        """
+        role, state = self.state.state, self.state
+        if self._stopped or state.filling.distrusted:
+            return
+        self.suspected = why
+        if not isinstance(role, Leader):
+            if state.leader is not None and state.standing.settled:
+                self.suspected = ""
+                state.filling.distrust(why)
+            return
+        lately = self.loop.time() - self.config.step_down_interval
+        able = [
+            member
+            for member in state.log.members.voters
+            if (progress := role.progress.get(member)) and progress.heard >= lately and not progress.refills
+        ]
+        if able and role.successor is None:
+            handed = self.transfer(max(able, key=lambda member: role.progress[member].match))
+            handed.add_done_callback(lambda done: done.exception())
+
+    def forget_entry(self, index: int) -> None:
+        """R24: a damaged entry of the log that is applied is needed by none: trim the log up to it."""
+        log = self.state.log
+        if not self._stopped and log.base.index < index <= log.applied and not self.state.filling.distrusted:
+            self.state.trim(index)
 
     # -------------------------------------------------------------- for the transport
 
@@ -229,6 +268,14 @@ class RaftNode(library.Node):
         """See Observer."""
         if not self._stopped:
             self.state.on_durable(ticket)
+
+    def on_state_damaged(self, why: str, *, distrusted: bool) -> None:
+        """See Observer."""
+        if distrusted and not self._stopped:
+            self.suspected = ""
+            self.state.filling.distrust(why)
+        else:
+            self.suspect(why)
 
     def on_failure(self, error: Exception, *, full: bool) -> None:
         """See Observer. A full disk acknowledges nothing, so it leads nobody until there is space (D5 of the bus)."""

@@ -25,6 +25,7 @@ class Progress:
         self.asked = False  # a probe is under way
         self.round = 0  # the newest request_id that was answered
         self.heard = float("-inf")  # when that was, in seconds of the loop
+        self.refills = False  # its tables are damaged: it is sent a snapshot though the log reaches it (R24)
         self.snapshot: Snapshot | None = None  # in mode SNAPSHOT; None while it is being made
         self.chunk_sent = 0  # chunks below it are on their way
         self.chunk_next = 0  # chunks below it are durable there
@@ -37,6 +38,7 @@ class Progress:
         self.asked = False
         self.next = max(self.match + 1, next_index)
         self.snapshot = None
+        self.refills = False
         self._inflight.clear()
         self._inflight_bytes = 0
 

@@ -14,6 +14,7 @@ from replicas.raft.messages import (
     InstallSnapshotResponse,
     RequestVote,
     RequestVoteResponse,
+    StateLost,
     TimeoutNow,
 )
 from replicas.raft.timer import Timer
@@ -79,6 +80,9 @@ class Role(library.BaseState):
     def on_receive_timeout_now(self, envelope: Envelope, message: TimeoutNow) -> None:
         """For a follower."""
 
+    def on_receive_state_lost(self, envelope: Envelope, message: StateLost) -> None:
+        """For a leader."""
+
     # -------------------------------------------------------------- what happens beside messages
 
     def on_flushed(self) -> None:
@@ -138,6 +142,7 @@ class Follower(Role, library.Follower):
         """Raft figure 2, AppendEntries 2-5. An answer claims only what is durable (R8)."""
         state, log = self.state, self.log
         self._heard(message.leader_id)
+        state.filling.ask(envelope.sender)
         prev = message.prev_log_index
         term = log.term_at(prev)
         if prev > log.last or (term is not None and term != message.prev_log_term):
@@ -193,19 +198,21 @@ class Follower(Role, library.Follower):
         self._heard(message.leader_id)
         if log.term_at(message.base.index) == message.base.term:
             state.commit_to(max(log.commit, message.base.index))
-        if message.base.index <= log.commit:
-            self._staged(envelope.sender, message, message.count)
+        refill = state.filling.may_refill(message.base)
+        if message.base.index <= log.commit and not refill:
+            if not state.filling.distrusted:  # else a newer one is asked for
+                self._staged(envelope.sender, message, message.count)
             return
-        staged = state.staged_of(message.snapshot)
+        staged = state.filling.staged_of(message.snapshot)
         if message.index != staged:
-            self._staged(envelope.sender, message, state.staged_durable)
+            self._staged(envelope.sender, message, state.filling.staged_durable)
             return
         if not state.store.chunk_fits(message.snapshot, message.index, message.data):
             state.counters["chunk_damaged"] += 1
             return
-        state.stage(Staged(message.snapshot, message.index, message.data))
+        state.filling.stage(Staged(message.snapshot, message.index, message.data))
         if staged + 1 == message.count:
-            state.install(Install(message.snapshot, message.base))
+            state.filling.install(Install(message.snapshot, message.base, refill))
         state.after(state.touch(), lambda: self._staged(envelope.sender, message, staged + 1))
 
     def _staged(self, sender: int, message: InstallSnapshot, next_index: int) -> None:

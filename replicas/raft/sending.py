@@ -36,6 +36,15 @@ class SnapshotSender:
             self._making = True
             self._leader.state.store.make_snapshot(self._done)
 
+    def refill(self, member: int, progress: Progress, base: int) -> None:
+        """R24: the follower's tables are damaged; its log is not."""
+        if progress.mode is Mode.SNAPSHOT and progress.refills:
+            return
+        if self._made is not None and self._made.base.index < base:
+            self._made = None
+        self.begin(member, progress)
+        progress.refills = progress.mode is Mode.SNAPSHOT
+
     def _done(self, made: Snapshot | None) -> None:
         self._making = False
         leader = self._leader
@@ -84,7 +93,7 @@ class SnapshotSender:
 
     def fits(self, progress: Progress) -> None:
         """The log reaches the follower after all."""
-        if progress.mode is Mode.SNAPSHOT and progress.match >= self._leader.log.base.index:
+        if progress.mode is Mode.SNAPSHOT and not progress.refills and progress.match >= self._leader.log.base.index:
             progress.probe(progress.match + 1)
 
     def beat(self, member: int, progress: Progress) -> None:

@@ -46,6 +46,13 @@ class Standing:
         self._timer.stop()
 
     @property
+    def alone_lost(self) -> bool:
+        """D6: this disk was set aside, and with those that are blank too so were, or are new, a majority's."""
+        state = self._state
+        blanks = len(self._blanks.keys() & state.founders.keys()) + 1
+        return state.server.lost and state.cluster == 0 and blanks >= majority(tuple(state.founders))
+
+    @property
     def settled(self) -> bool:
         """Proven, and in a cluster."""
         return self.proven and self._state.cluster != 0
@@ -109,6 +116,7 @@ class Standing:
         heard = self._blanks.keys() | {state.id}
         if (
             state.cluster != 0
+            or state.server.lost  # D6: a cluster that it forgot may be there, or have to be brought back
             or not self.proven
             or not heard >= state.founders.keys()
             or state.id != min(state.founders)
@@ -127,5 +135,10 @@ class Standing:
     def on_found(self, envelope: Envelope, message: Found) -> None:
         """The cluster was founded with this disk in it."""
         state = self._state
-        if state.cluster == 0 and self.proven and message.base.members.is_voter(state.id, state.storage):
+        if (
+            state.cluster == 0
+            and self.proven
+            and not state.server.lost
+            and message.base.members.is_voter(state.id, state.storage)
+        ):
             state.join(envelope.cluster, message.base)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from replicas.raft import library
 from replicas.raft.candidate import Candidate
 from replicas.raft.contacts import Contacts
+from replicas.raft.filling import Filling
 from replicas.raft.leader import Leader
 from replicas.raft.log import Log
 from replicas.raft.messages import (
@@ -29,6 +30,7 @@ from replicas.raft.messages import (
     Message,
     RequestVote,
     RequestVoteResponse,
+    StateLost,
     TimeoutNow,
     Welcome,
 )
@@ -43,9 +45,7 @@ from store.raft_contract import (
     Entry,
     HardState,
     Incarnation,
-    Install,
     Recovered,
-    Staged,
     Write,
 )
 
@@ -93,16 +93,15 @@ class State(library.State):
         self.hard_ticket = 0  # of the newest hard state
         self.full = False
         self.transferring = False  # the next election was asked for by the leader
-        self.staged_durable = 0  # chunks of the snapshot that is being received
-        self._staging: tuple[str, int] = ("", 0)
         self._planned = False
         self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
-        self._readable: deque[tuple[int, int]] = deque()  # (ticket, visible once it is durable)
+        self.readable: deque[tuple[int, int]] = deque()  # (ticket, visible once it is durable)
         self._leader_heard = float("-inf")
         self._lost_until = float("-inf")
         self.leader: int | None = None
         self.standing = Standing(self)
         self.contacts = Contacts(self)
+        self.filling = Filling(self, recovered.distrusted)
         self.state: Role = self.follower_class(self)
 
     def _new_disk(self) -> HardState:
@@ -166,7 +165,12 @@ class State(library.State):
 
     def may_campaign(self) -> bool:
         """Whether its own vote would count."""
-        return self.standing.settled and not self.full and self.log.members.is_voter(self.id, self.storage)
+        return (
+            self.standing.settled
+            and not self.full
+            and not self.filling.distrusted
+            and self.log.members.is_voter(self.id, self.storage)
+        )
 
     # -------------------------------------------------------------- roles
 
@@ -176,6 +180,11 @@ class State(library.State):
         if leads:
             self.leader = None
             self.config.on_follower()
+
+    def lead_no_more(self) -> None:
+        """Nor ask to."""
+        if not isinstance(self.state, Follower):
+            self.to_follower()
 
     def to_candidate(self) -> None:
         self.leader = None
@@ -294,7 +303,7 @@ class State(library.State):
         self.save(self.hard._replace(cluster=cluster, term=GENESIS_TERM, voted_for=None))
         self.log.restart(base)
         self.pending.found = base
-        self._readable.append((self.pending.ticket, base.index))
+        self.readable.append((self.pending.ticket, base.index))
         self.transport.connect(self.addresses)
 
     def become_new_disk(self) -> None:
@@ -303,7 +312,8 @@ class State(library.State):
         self.pending = Write(self.pending.ticket, wipe=True)
         self.log = Log(_NEW, self.store, self.config.cache_bytes_max)
         self.visible = 0
-        self._readable.clear()
+        self.filling = Filling(self, "")
+        self.readable.clear()
         self.standing.stop()
         self.standing = Standing(self)
         self.contacts = Contacts(self)
@@ -342,35 +352,6 @@ class State(library.State):
             self.contacts.committed(before)
             self.touch()
 
-    def staged_of(self, snapshot: str) -> int:
-        """How many chunks of a snapshot are here; another one than before begins at 0."""
-        if self._staging[0] != snapshot:
-            self._staging = (snapshot, 0)
-            self.staged_durable = 0
-        return self._staging[1]
-
-    def stage(self, chunk: Staged) -> None:
-        """Keep the next chunk."""
-        count = chunk.index + 1
-        self._staging = (chunk.snapshot, count)
-        self.pending.staged.append(chunk)
-        self.after(self.touch(), lambda: self._staged(chunk.snapshot, count))
-
-    def _staged(self, snapshot: str, count: int) -> None:
-        if self._staging[0] == snapshot:
-            self.staged_durable = max(self.staged_durable, count)
-
-    def install(self, install: Install) -> None:
-        """All chunks are here: they take the place of log and state (R15)."""
-        pending = self.pending
-        pending.append.clear()
-        pending.cut = None
-        pending.install = install
-        self.log.restart(install.base)
-        self._staging = ("", 0)
-        self._readable.append((pending.ticket, install.base.index))
-        self.transport.connect(self.addresses)
-
     # -------------------------------------------------------------- the disk
 
     def save(self, hard: HardState) -> int:
@@ -403,20 +384,20 @@ class State(library.State):
         log.submitted(write.ticket)
         self.state.on_flushed()  # R8: what is sent does not wait for this disk
         self.store.submit(write)
-        if log.applied < log.commit:
+        if log.applied < log.commit and not self.filling.distrusted:
             self.touch()
 
     def _apply_committed(self, write: Write) -> None:
         log = self.log
-        if log.applied < log.commit:
+        if log.applied < log.commit and not self.filling.distrusted:
             write.apply = list(log.entries(log.applied + 1, self.config.apply_bytes_max, log.commit + 1))
             log.applied = write.apply[-1].index
-            self._readable.append((write.ticket, log.applied))
+            self.readable.append((write.ticket, log.applied))
 
     def _trim_applied(self, write: Write) -> None:
         """R15: the tables are the snapshot, so what is applied needs no log but for those that lag a little."""
         log, kept = self.log, self.config.log_entries_kept
-        if log.applied - log.base.index <= 2 * kept:
+        if self.filling.distrusted or log.applied - log.base.index <= 2 * kept:
             return
         index = log.applied - kept
         if isinstance(self.state, Leader):
@@ -426,13 +407,19 @@ class State(library.State):
         write.trim = log.base_at(index)
         log.trim(write.trim)
 
+    def trim(self, index: int) -> None:
+        """Now, whoever lags: then a snapshot is what it gets."""
+        self.pending.trim = self.log.base_at(index)
+        self.log.trim(self.pending.trim)
+        self.touch()
+
     def on_durable(self, ticket: int) -> None:
         """See Observer."""
         self.durable_ticket = ticket
         self.full = False
         self.log.synced(ticket)
-        while self._readable and self._readable[0][0] <= ticket:
-            self.visible = self._readable.popleft()[1]
+        while self.readable and self.readable[0][0] <= ticket:
+            self.visible = self.readable.popleft()[1]
         while self._waiting and self._waiting[0][0] <= ticket:
             self._waiting.popleft()[1]()
         self.state.on_synced()
@@ -446,5 +433,6 @@ HANDLERS: dict[type, Callable[..., None]] = {
     AppendEntriesResponse: lambda role, *received: role.on_receive_append_entries_response(*received),
     InstallSnapshot: lambda role, *received: role.on_receive_install_snapshot(*received),
     InstallSnapshotResponse: lambda role, *received: role.on_receive_install_snapshot_response(*received),
+    StateLost: lambda role, *received: role.on_receive_state_lost(*received),
     TimeoutNow: lambda role, *received: role.on_receive_timeout_now(*received),
 }

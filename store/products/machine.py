@@ -10,12 +10,13 @@ import lmdb
 from ringcast.errors import BadFrame, RingcastError
 from ringcast.product_store.operations import decode_operation, encode_error, encode_outcome
 from ringcast.product_store.wire import Operate
-from store.errors import StoreMisuse
+from store.errors import RowDamaged, StoreMisuse
 from store.products.entries import decode_entry
 from store.products.operations import Operations
 from store.products.sessions import SESSIONS_MAX, Repeated, Sessions, digest_of
-from store.products.tables import TABLES, Databases, Meta, Tables
+from store.products.tables import INDEXES, TABLES, Databases, Meta, Tables
 from store.products.view import ProductView
+from store.records import decode_row
 
 #: The tables' time falls by more than this or not at all (D7): a wrong clock is further off, a right one is not.
 SET_BACK_US = 60_000_000
@@ -82,6 +83,11 @@ class ProductMachine:
     def applied(self, transaction: "lmdb.Transaction[Any]") -> int:
         """The index of the newest entry that is applied, 0 = none."""
         return self._tables(transaction).meta().applied
+
+    def check_row(self, table: str, key: bytes, value: bytes) -> None:
+        """Rows with a value stand behind a checksum; those of an index have none, and lead to rows that do."""
+        if value if table in INDEXES else decode_row(key, value) is None:
+            raise RowDamaged(self._folder, table, key)
 
     def digest(self, transaction: "lmdb.Transaction[Any]") -> bytes:
         """16 bytes over the whole state: equal on replicas that applied the same entries, whatever LMDB's layout."""

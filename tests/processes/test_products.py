@@ -3,6 +3,9 @@
 import asyncio
 import shutil
 import signal
+import sys
+import urllib.request
+from asyncio.subprocess import DEVNULL
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from ringcast.product_store.operations import Get, decode_outcome, decode_outcom
 from ringcast.product_store.rows import Format, Imported, RowWriter, import_rows, read_rows
 from ringcast.product_store.types import Item
 from ringcast.product_store.wire import Ask, Found
+from store.engine import open_engine
+from store.folder import DATA_NAME
+from tests.processes.agreement import until
 from tests.processes.conftest import Start
 from tests.processes.products_load import ProductsLoad, all_hold_the_same, leader_of
 
@@ -194,3 +200,69 @@ async def test_each_member_is_ended_in_order_and_no_change_fails(start_products:
         await load.more(20)
         await _back(cluster, leader)
     await load.stop()
+
+
+@pytest.mark.parametrize("met_by", ["scrub", "read", "change"])
+async def test_a_flipped_bit_in_a_row_is_never_served_and_filled_again(start_products: Start, met_by: str) -> None:
+    """Fault 28, R24: without a peer's help the first change to the row would end the member, at each start again."""
+    pace = 0 if met_by != "scrub" else 1 << 30
+    cluster = start_products(3, scrub_bytes_per_second=pace, scrub_pause=1)
+    async with ringcast.products(cluster.path, timeout=20) as store:
+        item = await store.put("Unmistakable-lamp", seller="ann", category="home", price=100, quantity=3)
+        for number in range(50):
+            await store.put(f"Lamp {number}", seller="bob", category="home", price=number, quantity=1)
+    victim = await leader_of(cluster) if met_by == "read" else (await leader_of(cluster)) % 3 + 1
+    await asyncio.to_thread(cluster.stop, [victim])
+    flip_row(Path(cluster.replicas[victim].data), item)
+    await _back(cluster, victim)
+    if met_by == "read":
+        await lead(cluster, victim)
+    async with ringcast.products(cluster.path, timeout=20) as store:
+        found = await store.get(item)
+        assert found is not None
+        assert (found.name, found.price) == ("Unmistakable-lamp", 100)
+        await store.change_price(item, "ann", 90)
+        await until(lambda: count_of(cluster, victim, "state_refilled") == 1)
+        await lead(cluster, victim)
+        found = await store.get(item)
+        assert found is not None
+        assert (found.name, found.price) == ("Unmistakable-lamp", 90)
+    await asyncio.to_thread(cluster.wait_ready)
+    assert set(cluster.running()) == {1, 2, 3}
+    await all_hold_the_same(cluster, item)
+
+
+def flip_row(folder: Path, item: str) -> None:
+    """One bit of an item's row, in each copy that LMDB has kept; the log's entry is another one."""
+    with open_engine(folder, max_dbs=20, readonly=True, lock=False) as environment:
+        items = environment.open_db(b"items", create=False)
+        with environment.begin() as transaction:
+            stored = bytes(transaction.get(item.encode(), db=items) or b"")
+    path = folder / DATA_NAME
+    content = bytearray(path.read_bytes())
+    place = content.find(stored)
+    assert stored
+    assert place >= 0
+    while place >= 0:
+        content[place + 10] ^= 0x04
+        place = content.find(stored, place + 1)
+    path.write_bytes(content)
+
+
+def count_of(cluster: LocalCluster, member: int, name: str) -> float:
+    """A counter of Raft, as /metrics says it."""
+    with urllib.request.urlopen(f"{cluster.replicas[member].http}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    raft = [line for line in lines if line.startswith("ringcast_events_total{") and 'part="raft"' in line]
+    return sum(float(line.split()[-1]) for line in raft if f'name="{name}"' in line)
+
+
+async def lead(cluster: LocalCluster, member: int) -> None:
+    """Make a member lead."""
+    async with asyncio.timeout(30):
+        while await leader_of(cluster) != member:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "cli", "--cluster", str(cluster.path),
+                "products", "transfer-leader", "--to", str(member), stdout=DEVNULL, stderr=DEVNULL,
+            )  # fmt: skip
+            await process.wait()

@@ -119,6 +119,12 @@ class Node:
             else:
                 future.set_exception(error)
 
+    def damage(self) -> str:
+        return ""
+
+    def suspect(self, why: str) -> None:
+        raise AssertionError(why)
+
     def administer(self, instruction: Instruction) -> "asyncio.Future[Plain]":
         self.instructions.append(instruction)
         future: asyncio.Future[Plain] = asyncio.get_running_loop().create_future()

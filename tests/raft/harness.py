@@ -66,6 +66,7 @@ class Peer:
         loop: VirtualLoop | None = None,
         node_class: type[RaftNode] = RaftNode,
         welcomed: bool = True,
+        lost: bool = False,
     ) -> None:
         Peer.open.append(self)
         self.loop = loop or VirtualLoop()
@@ -85,6 +86,7 @@ class Peer:
             transport=self,
             store=self.store,
             on_failure=self.errors.append,
+            lost=lost,
         )
         self.node.start()
         if welcomed:

@@ -9,17 +9,19 @@ from typing import Any
 
 import lmdb
 
+from store.errors import RowDamaged
 from store.raft_contract import Observer, Recovered
 from store.raft_log import RaftStore
 
 TABLES = ("values", "meta")
+BAD = b"\xff"
 
 
 class TableMachine:
-    """Commands that are no assignment are answered with b"refused"."""
+    """Commands that are no assignment are answered with b"refused". A value that begins with BAD is damaged."""
 
     def __init__(self, databases: Mapping[str, lmdb._Database], folder: Path) -> None:
-        self._values, self._meta = databases["values"], databases["meta"]
+        self._values, self._meta, self._folder = databases["values"], databases["meta"], folder
 
     def apply(self, transaction: lmdb.Transaction[Any], entries: Iterable[tuple[int, bytes]]) -> list[bytes]:
         results = []
@@ -32,9 +34,15 @@ class TableMachine:
             elif not is_one:
                 results.append(b"refused")
             else:
-                results.append(bytes(transaction.get(key, db=self._values) or b""))
+                before = bytes(transaction.get(key, db=self._values) or b"")
+                self.check_row("values", key, before)
+                results.append(before)
                 transaction.put(key, value, db=self._values)
         return results
+
+    def check_row(self, table: str, key: bytes, value: bytes) -> None:
+        if table == "values" and value.startswith(BAD):
+            raise RowDamaged(self._folder, table, key)
 
     def applied(self, transaction: lmdb.Transaction[Any]) -> int:
         return int(bytes(transaction.get(b"applied", db=self._meta) or b"0"))
@@ -52,6 +60,7 @@ class Heard:
         self.applied = 0
         self.durable = 0
         self.failures: list[tuple[Exception, bool]] = []
+        self.damaged: list[tuple[str, bool]] = []
 
     def on_applied(self, applied: int, results: Mapping[int, bytes]) -> None:
         self.applied = applied
@@ -59,6 +68,9 @@ class Heard:
 
     def on_durable(self, ticket: int) -> None:
         self.durable = ticket
+
+    def on_state_damaged(self, why: str, *, distrusted: bool) -> None:
+        self.damaged.append((why, distrusted))
 
     def on_failure(self, error: Exception, *, full: bool) -> None:
         self.failures.append((error, full))

@@ -273,7 +273,7 @@ def test_raftos_row_21_a_follower_applies_and_no_handler_is_raftos_own() -> None
     assert peer.take(AppendEntriesResponse)
     for role in (Follower, Candidate, Leader):
         handlers = [name for name in dir(role) if name.startswith("on_receive_")]
-        assert len(handlers) == 7
+        assert len(handlers) == 8
         for name in handlers:
             assert getattr(role, name).__module__.startswith("replicas.raft")
 

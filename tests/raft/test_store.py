@@ -204,7 +204,7 @@ async def test_a_wiped_disk_is_a_new_one(driver: Driver) -> None:
     fresh = HardState(0, 999, Incarnation(1, 1), 0, None, ())
     await driver.write(Write(0, wipe=True, hard=fresh))
     again = driver.again()
-    assert again.recovered == (fresh, Base(0, 0, Members()), 0, 0, (), ())
+    assert again.recovered == (fresh, Base(0, 0, Members()), 0, 0, (), (), "")
     assert rows(again.store) == {}
     again.store.close()
 

@@ -27,6 +27,7 @@ class Disk:
         self.staged: dict[int, bytes] = {}
         self.staged_name = ""
         self.snapshots: dict[str, list[bytes]] = {}
+        self.distrusted = ""
 
     def copy(self) -> "Disk":
         """A backup."""
@@ -55,7 +56,7 @@ class Disk:
             if not runs or runs[-1][1] != entry.term:
                 runs.append((entry.index, entry.term))
         members = tuple(entry for entry in self.log if entry.kind is Kind.MEMBERS)
-        return Recovered(self.hard, self.base, self.last, self.applied, tuple(runs), members)
+        return Recovered(self.hard, self.base, self.last, self.applied, tuple(runs), members, self.distrusted)
 
     def carry_out(self, write: Write) -> None:
         """All of a write but its commands, in the order that `Write` says."""
@@ -66,6 +67,8 @@ class Disk:
         if write.found is not None:
             require(not self.last and not self.applied, "a first base on a disk that is not empty", self.last)
             self.base, self.applied = write.found, write.found.index
+        if write.distrust:
+            self.distrusted = write.distrust
         for chunk in write.staged:
             if chunk.snapshot != self.staged_name:
                 self.staged_name, self.staged = chunk.snapshot, {}
@@ -73,7 +76,9 @@ class Disk:
         if write.install is not None:
             require(write.install.snapshot == self.staged_name, "an install of what is not staged")
             self.machine = Register.load(b"".join(self.staged[i][4:] for i in sorted(self.staged)))
-            self.base, self.log, self.applied = write.install.base, [], write.install.base.index
+            self.applied, self.distrusted = write.install.base.index, ""
+            if not write.install.refill:
+                self.base, self.log = write.install.base, []
             self.staged_name, self.staged = "", {}
         if write.cut is not None:
             require(write.cut > self.applied, "R9: a cut of what is applied", write.cut, self.applied)
