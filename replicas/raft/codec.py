@@ -218,9 +218,9 @@ _TYPES: dict[int, tuple[type, _Type]] = {
             _read_welcome,
         ),
     ),
-    11: (StateLost, _plain(StateLost, term=_number, base=_number)),
     10: (Found, _Type((("base", _any),), lambda message: ((_pack_base(message.base),), ()), _read_found)),
     11: (Clock, _plain(Clock, wall_us=_number, now_us=_number)),
+    12: (StateLost, _plain(StateLost, term=_number, base=_number)),
 }
 _NUMBERS: dict[type, tuple[int, _Type]] = {kind: (number, how) for number, (kind, how) in _TYPES.items()}
 

@@ -8,6 +8,7 @@
 | TimeoutNow | leader -> successor (a transfer) | RequestVote |
 | Hello | one that starts, or is not answered -> all | Welcome; Found, while the cluster is new |
 | Clock | member -> all | |
+| StateLost | follower -> leader | InstallSnapshot (R24) |
 """
 
 from dataclasses import dataclass
