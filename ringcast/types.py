@@ -50,7 +50,7 @@ class Receipt:
     """The place of a published batch in the total order: durable on a quorum of disks, applied exactly once.
 
     `offset` of the first message; the batch holds `offset .. offset + count - 1`. `slot`: the log position it was
-    ordered in. `time_us`: the ring's wall clock, microseconds since 1970, never below the slot before. `answers`: one
+    ordered in. `time_us`: the ring's time, by the clocks of a quorum, in microseconds since 1970 (D7). `answers`: one
     for each message on a topic that a state machine listens to, else none. Not to be changed.
     """
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from replicas.customers import commands as c
-from replicas.customers.accounts import USE_US
+from replicas.customers.accounts import USE_US, WAIT_US_MAX
 from replicas.market.links import CustomersLink, ProductsLink
 from replicas.market.orders import Purchases
 from replicas.market.passwords import Hasher, salt_of
@@ -92,7 +92,7 @@ class MarketFunctions:
     async def _asked(self, question: Any, session: bytes) -> tuple[str, Any]:
         """(account, value) of a question of a session, whose last use is written when it is due."""
         account, used_us, value = await self._customers.ask(question)
-        if self._clock_us() - used_us >= USE_US:
+        if abs(self._clock_us() - used_us) >= USE_US:  # a clock that is behind must not let the session end
             await self._customers.command(c.Touch(hash_of(session)))
         return account, value
 
@@ -124,7 +124,7 @@ class MarketFunctions:
         """While the account waits, no password costs anything (docs/faults.md 61)."""
         salt, locked_us = await self._customers.ask(c.SaltOf(self._party, function.name)) or (_NO_SALT, 0)
         wait_us = locked_us - self._clock_us()
-        if wait_us > 0:
+        if 0 < wait_us <= WAIT_US_MAX:  # else this clock is wrong: the state machine judges by the ring's time
             error = TooManyAttempts(seconds=-(-wait_us // 1_000_000))
             return await self._customers.command(c.Refuse("", error.code, dict(error.details)), call)
         key = await self._hasher.key(function.password, salt)
