@@ -3,7 +3,7 @@
 Of the members a quorum at least keeps all links between them. Of the other links each direction may go, one way too,
 in silence or with the connection seen to break, one after the other, while clients publish and a member may be killed.
 Then the number of view changes is bounded, one view stays, who is in its ring has everything and answers its clients,
-and who is not says whom it does not hear, or who does not hear it.
+and who is not says whom it does not hear, or who does not hear it. When the links work again, all are in one ring.
 """
 
 from random import Random
@@ -83,6 +83,21 @@ class Partial(Extra["Cluster"]):
         self.wait_until_still()
         cluster.demand_progress()
         self.look(members)
+        self.heal(members)
+
+    def heal(self, members: tuple[int, ...]) -> None:
+        """Nobody is locked out for good, whatever it promised and however often it was let in for nothing (V9)."""
+        cluster = self.cluster
+        cluster.network.unblock(self.links)
+        self.links = []
+        until = cluster.now + SETTLE_US
+        while cluster.now < until:
+            cluster.run_until(cluster.now + SECOND)
+            view = self.newest()
+            if view is not None and view.ring == members and cluster.installs[view].issuperset(members):
+                cluster.demand_progress()
+                return
+        raise Violation("views", f"no ring of all members {SETTLE_US // SECOND} s after the links work again")
 
     def break_one_by_one(self, links: list[Link]) -> None:
         """The order in which they break decides who is in the ring; who restarts meanwhile finds them broken."""
