@@ -1,8 +1,8 @@
 """The protocol core: `step` takes events, returns one batch. No I/O, no clock, no randomness of its own.
 
 Layers, each a file, each knowing only those below it: `state` (what a member knows), `ring_time` (D7), `ordering`
-(A rules), `retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `view_change` (V2-V6), `damage` (D6),
-`retained` (C3), `membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
+(A rules), `retransmission` (A8), `installation` (V7, C1), `suspicion` (V1), `patience` (V2, V9), `view_change`
+(V2-V6), `damage` (D6), `retained` (C3), `membership` (V0, V9, V11), `members_change` (V12), `reads` (K3).
 The safety decisions themselves stand in `rules`. Sources: docs/protocol.md names the papers.
 """
 

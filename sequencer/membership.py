@@ -147,11 +147,10 @@ class Membership(Retained):
 
     def is_due(self, joiner: int, view: View) -> bool:
         """V9: (a) wiped and not named, (b) promised above the view, (c) caught up, hears and is heard by the ring."""
-        absence = self.absences.get(joiner)
         join = self.peer(joiner).join
         if join is None or self.peer(joiner).join_cluster != self.stable.cluster:
             return False
-        if absence is not None and self.now_us < absence.until_us:
+        if joiner in self.backed_off():
             return False
         if self.must_readmit(joiner, view):
             return True

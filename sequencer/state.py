@@ -241,11 +241,6 @@ class Member:
         peer = self.peer(member)
         return not peer.connection_lost and self.now_us - peer.heard_us < self.config.suspect_timeout_ms * MS
 
-    def is_heard_by(self, member: int) -> bool:
-        """As far as it said."""
-        status = self.peer(member).status if member != self.me else None
-        return status is None or bool(status.heard >> self.me & 1)
-
     def heard(self) -> list[int]:
         """Members heard within the suspect timeout, this one included, in id order."""
         return [member for member in self.everyone if self.is_heard(member)]

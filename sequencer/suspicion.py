@@ -59,6 +59,11 @@ class Suspicion(Installation):
         status = self.peer(member).status if member != self.me else None
         return status is not None and status.leaving
 
+    def is_heard_by(self, member: int) -> bool:
+        """As far as it said."""
+        status = self.peer(member).status if member != self.me else None
+        return status is None or bool(status.heard >> self.me & 1)
+
     def is_stuck(self) -> bool:
         """V1: no new slot for `token_timeout` while something waits for one; names nobody."""
         return self.now_us - self.quiet_since_us() >= self.config.token_timeout_ms * MS

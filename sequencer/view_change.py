@@ -8,12 +8,9 @@ from sequencer.config import MS
 from sequencer.election import choose_ring, choose_source
 from sequencer.errors import require
 from sequencer.messages import Healthy, Installed, Joined, Known, NewView, Prepare, Promise, Refused, Status, Vector
+from sequencer.patience import Patience
 from sequencer.quorum import bits, half, majority
-from sequencer.state import NEVER
-from sequencer.suspicion import Suspicion
-from sequencer.types import NO_VIEW, BackOff, Incarnation, Learner, View, ViewNumber
-
-TRIES_AT_ONCE = 3  # proposals of one member in a row before it pauses (V2)
+from sequencer.types import NO_VIEW, Incarnation, Learner, View, ViewNumber
 
 
 @dataclass(slots=True)
@@ -34,27 +31,16 @@ class Proposal:
     installed: set[int] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Absence:
-    """V9: a member's back-off, as this member keeps it."""
-
-    level: int
-    until_us: int
-    in_ring_since_us: int = NEVER
-
-
-class ViewChange(Suspicion):
+class ViewChange(Patience):
     """Proposal, promise, announcement."""
 
     proposal: Proposal | None = None
-    absences: dict[int, _Absence]
-    tries = 0  # proposals of our own since the last view that was installed here
     counter_seen = 0  # the highest counter in any number seen
     patient_until_us = 0  # after a promise or a proposal: no own proposal before (V1 view_timeout)
 
     def init_view_change(self) -> None:
         """Per-instance containers."""
-        self.absences: dict[int, _Absence] = {}
+        self.init_patience()
         self.counter_seen = max(self.stable.promised.counter, self.stable.log_view.counter)
 
     # ------------------------------------------------------------------ V2 propose
@@ -74,11 +60,6 @@ class ViewChange(Suspicion):
         delay_ms = rank * self.config.propose_delay_ms * (1 + self.random.random() / 2) + self.pause_ms()
         patience_ms = max(0, self.patient_until_us - self.now_us) / MS
         self.timers["propose"] = self.now_us + int(max(delay_ms, patience_ms + delay_ms if patience_ms else 0) * MS)
-
-    def pause_ms(self) -> int:
-        """V2: one whose proposals come to nothing again and again asks more and more seldom."""
-        doublings = min(max(0, self.tries - TRIES_AT_ONCE), 16)
-        return min(self.config.propose_delay_ms * ((1 << doublings) - 1), self.config.back_off_max_ms)
 
     def on_propose_timer(self) -> None:
         """V2: still unhealthy, and it hears a quorum: propose."""
@@ -309,7 +290,7 @@ class ViewChange(Suspicion):
             sizes=(majority(members), half(members)) if added else (majority(members),),
             limit_slots=self.config.catch_up_limit_slots,
             leaving=[m for m in self.others if (s := self.peer(m).status) is not None and s.leaving],
-            backed_off=[m for m, absence in self.absences.items() if self.now_us < absence.until_us],
+            backed_off=self.backed_off(),
             present=self.view.ring if self.view is not None else (),
         )
 
@@ -409,29 +390,9 @@ class ViewChange(Suspicion):
         """The shell makes a new core from what is durable now."""
         self.out.restart = True
 
-    def next_back_offs(self, ring: tuple[int, ...], out: set[int]) -> tuple[BackOff, ...]:
-        """V9: a member that is suspected out of the ring waits longer each time."""
-        levels = {member: absence.level for member, absence in self.absences.items()}
-        for member in out:
-            if member not in ring and not ((s := self.peer(member).status) is not None and s.leaving):
-                levels[member] = levels.get(member, -1) + 1
-        return tuple(BackOff(member, level) for member, level in sorted(levels.items()) if level >= 0)
-
     def view_started(self, view: View) -> None:
-        """V9: the back-offs that NEW_VIEW carries begin at the install; they reset after a while in the ring."""
-        self.tries = 0
+        """What waited for this view, or against it, is over."""
         self.proposal = self.proposal if self.proposal and self.proposal.number == view.number else None
-        before, self.absences = self.absences, {}
-        for member, level in view.back_offs:
-            if member in view.ring:
-                since = before[member].in_ring_since_us if member in before else NEVER
-                since = self.now_us if since == NEVER else since
-                if self.now_us - since < self.config.back_off_reset_ms * MS:
-                    self.absences[member] = _Absence(level, NEVER, since)
-            else:
-                wait_ms = min(self.config.back_off_base_ms << min(level, 16), self.config.back_off_max_ms)
-                old = before.get(member)
-                until = old.until_us if old and old.level == level else self.now_us + wait_ms * MS
-                self.absences[member] = _Absence(level, until)
+        self.begin_back_offs(view)
         self.patient_until_us = self.now_us
         self.stop_timer("propose")
