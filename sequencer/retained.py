@@ -13,7 +13,7 @@ from sequencer.damage import Damage
 from sequencer.messages import Backfill, Backfilled, Holdings, SnapshotChunk
 from sequencer.output import DamageFound, PrependRecord, RepairRecord, ServeBackfill, SnapshotOpened, TrimAsked
 from sequencer.retransmission import holds_what_it_names
-from sequencer.types import DamagedRun, SlotRecord
+from sequencer.types import DamagedRun, SlotRecord, View
 
 FIRST_TICK = 50  # of an interval: a member says at once that it is not whole
 TICKS_A_TELLING = 5  # backfill intervals between two HOLDINGS to all
@@ -51,6 +51,7 @@ class Retained(Damage):
         self.backfill_attempt = 0
         self.backfill_tick = 0
         self.backfill_waits_until = -1  # a tick; an answer is on its way to us, or to the disk
+        self.prepending = False  # records are on their way below the log: where it begins on disk is not known
         self.tells_until = -1  # a tick: who is whole again says so for a while
 
     # ------------------------------------------------------------------ who is whole
@@ -236,10 +237,12 @@ class Retained(Damage):
 
     def piece_is_durable(self) -> None:
         """The disk sets the pace: the next piece is asked for at the next interval."""
+        self.prepending = False
         self.backfill_waits_until = -1
 
     def prepend(self, message: Backfilled) -> None:
         """Put the piece before the log's first slot, the highest record first."""
+        self.prepending = True
         befores = [message.before, *(record.sequence.chain for record in message.records)]
         for index in range(len(message.records) - 1, -1, -1):
             self.persist(PrependRecord(message.records[index], befores[index], message.notes[index]))
@@ -291,6 +294,12 @@ class Retained(Damage):
         self.holes = ()
         # In the transaction of the switch itself: after a crash nothing may look whole that is not.
         self.save_stable(whole=self.rules.whole_after_snapshot())
+
+    def view_started(self, view: View) -> None:
+        """C3: it is heard in the view from this step on, so it says now that it is no copy."""
+        super().view_started(view)
+        if not self.filled:
+            self.tell_holdings(*self.others, ask=True)
 
     def on_snapshot_opened(self, event: SnapshotOpened) -> None:
         """C1, and C3: begin to fetch what is below."""

@@ -96,6 +96,8 @@ class ShellMetrics(Collector):
         ):
             yield histogram.family(name, text, labels)
         yield from disk_space(labels, shell.config.data)
+        if shell.retained.scrubber is not None:
+            yield from shell.retained.scrubber.metrics(labels)
 
     def _standing(self) -> Iterator[Metric]:
         shell = self._shell

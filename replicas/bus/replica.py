@@ -27,6 +27,7 @@ from replicas.bus.standing import staying
 from replicas.bus.topics import TopicBounds
 from replicas.health import HealthServer
 from replicas.hosting import CLOSE_TIMEOUT_S, HALTED, REMOVED, ReplicaProcess, advertised, host
+from replicas.scrubber import Scrubber
 from replicas.settings import Loaded
 from replicas.watching import SettingsWatch
 from sequencer.errors import InvariantError
@@ -74,6 +75,13 @@ class BusReplica(ReplicaProcess[BusConfig]):
         self._know_members()
         self.background(self.links.run())
         self.background(self.retention.run())
+        shell.retained.scrubber = self.scrubber = Scrubber(
+            config.id,
+            [shell.retained.part()],
+            bytes_per_second=config.scrub_bytes_per_second,
+            pause_s=config.scrub_pause,
+        )
+        self.background(self.scrubber.run())
         self.background(shell.asides.watch(lambda: shell.cluster() if shell.core.takes_part and shell.core.view else 0))
         self.background(self._verify())
         if config.check_invariants:

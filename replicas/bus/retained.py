@@ -1,7 +1,7 @@
 """The shell's part of C3: rows that come with fetched records, what reads see of them, and damage that reads meet."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -11,14 +11,20 @@ from replicas.bus.backfill import Lowered, fits, lowered_by, rows_of
 from replicas.bus.disk import Disk, operation_of
 from replicas.bus.machine import Machine
 from replicas.bus.queries import Queries
+from replicas.bus.rows import number_key
+from replicas.scrubber import STEP_BYTES, Part, Scrubber, Step
+from ringcast.strict import Plain
 from sequencer import output as o
 from sequencer.core import Core
 from sequencer.messages import Backfilled, Message, SnapshotChunk
 from sequencer.types import DamagedRun
 from store.contract import DamagedRun as StoredRun
 from store.contract import LogStore, Operation
-from store.errors import ChunkDamaged, StoreError
+from store.errors import ChunkDamaged, RowDamaged, StoreError
 from store.snapshot import check_chunk
+
+#: Of the scrub.
+PART = "log"
 
 
 class Shell(Protocol):
@@ -34,6 +40,11 @@ class Shell(Protocol):
 
     def feed_event(self, event: o.Event) -> None:
         """Something happened."""
+
+
+def named(run: StoredRun) -> str:
+    """As the scrub names it."""
+    return f"slot {run.first}" if run.first == run.last else f"slots {run.first} to {run.last}"
 
 
 def refusal(message: Message) -> str:
@@ -52,6 +63,8 @@ class RetainedLog:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._log = structlog.get_logger()
+        self.scrubber: Scrubber | None = None
+        self._runs: dict[str, StoredRun] = {}  # damaged, by the name that the scrub knows them by
         self._met: set[int] = set()  # damaged slots whose run is being looked for
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,6 +113,55 @@ class RetainedLog:
             self._met.discard(slot)
 
     def damage_found(self, runs: Iterable[StoredRun]) -> None:
-        """Damaged records of a log that is in use: the core has them repaired from a peer."""
-        if found := tuple(DamagedRun(*run) for run in runs):
-            self._shell.feed_event(o.DamageFound(found))
+        """Damaged records of a log that is in use: named until they are whole again, and repaired from a peer."""
+        for run in runs:
+            self._runs[named(run)] = run
+            if self.scrubber is None:
+                self._repair(named(run))
+            else:
+                self.scrubber.damage(PART, named(run))
+
+    def _repair(self, name: str) -> None:
+        if name in self._runs:  # else it is a row of the index
+            self._shell.feed_event(o.DamageFound((DamagedRun(*self._runs[name]),)))
+
+    def tell(self, fact: o.Fact) -> None:
+        """Records were repaired."""
+        if fact.name != "records_repaired" or self.scrubber is None:
+            return
+        for name, run in tuple(self._runs.items()):
+            if fact.fields["first"] <= run.first and run.last <= fact.fields["last"]:  # type: ignore[operator]
+                del self._runs[name]
+                self.scrubber.mended(PART, name)
+
+    # -------------------------------------------------------------- the scrub (A10)
+
+    def part(self) -> Part:
+        """The log's records, and the verdicts that the index keeps of them."""
+        return Part(PART, self._steps, self._bytes, self._repair)
+
+    def _bytes(self) -> int:
+        return self._shell.store.log_bytes()
+
+    def _steps(self) -> Iterator[Step]:
+        store = self._shell.store
+        first, end = store.bounds()
+        slot_bytes = max(1, store.log_bytes() // max(1, end - first))
+        while first < end:
+            until = min(end, first + max(1, STEP_BYTES // slot_bytes))
+            names = []
+            for run in store.verify(first, until):
+                self._runs[named(run)] = run
+                names.append(named(run))
+            try:
+                for _ in store.rows("batches", number_key(first), number_key(until)):
+                    pass
+            except RowDamaged as error:
+                names.append(f"row {error.key.hex()} of {error.table!r}")
+            yield Step((until - first) * slot_bytes, tuple(names))
+            first = until
+
+    @property
+    def scrub_status(self) -> Plain:
+        """For `status`."""
+        return {} if self.scrubber is None else self.scrubber.status()

@@ -251,7 +251,8 @@ def retention_of(shell: Shell) -> Retention:
         last_us=lambda: shell.machine.topics.time_us,
         quorum_us=lambda: shell.core.quorum_time_us(),  # noqa: PLW0108 - as below
         lagging=lambda slot: shell.core.lagging(slot),  # noqa: PLW0108 - the core is another one after a restart
-        busy=lambda: shell.core.opening or bool(shell.core.damage),
+        # While records go below the log, its first slot and its size may be of two moments: too much would be trimmed.
+        busy=lambda: shell.core.opening or shell.core.prepending or bool(shell.core.damage),
         full=lambda: shell.disk.full,
         flush=shell.flush_rows,
         feed_event=shell.feed_event,

@@ -311,6 +311,7 @@ class Shell:
         level = "debug" if fact.name in QUIET_FACTS else "warning" if fact.name in LOUD_FACTS else "info"
         getattr(self.log, level)(fact.name, **fact.fields)
         self.operators.tell(fact, self.machine.topics.next_offset)
+        self.retained.tell(fact)
 
     @property
     def configuration(self) -> Configuration:
@@ -371,6 +372,7 @@ class Shell:
         return {
             **status_of(self.core, self.config, self.asides.found, leaving=self.leaving),
             **self.space(),
+            "scrub": self.retained.scrub_status,
             "connected": self.transport.connected if self.transport else (),
             "clients_connected": self.gateway.connections if self.gateway else 0,
         }

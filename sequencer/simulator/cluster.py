@@ -8,7 +8,7 @@ from typing import Any
 
 from sequencer.clients import ClientBounds
 from sequencer.config import GroupConfig
-from sequencer.messages import Token
+from sequencer.messages import Holdings, Token
 from sequencer.output import Fact, Received
 from sequencer.quorum import majority
 from sequencer.read_rounds import ReadRounds
@@ -287,6 +287,8 @@ class Cluster:
 
     def transmit(self, sender: int, receiver: int, frame: Received) -> None:
         """Put a frame on a link."""
+        if isinstance(frame.message, Holdings) and not self.guards_copies:
+            return  # it would change the draws of kept seeds
         target = self.members[receiver]
         for delay in self.network.arrivals(sender, receiver, frame):
             self.after(self.network.kept_back(sender, receiver, self.now, delay), target.receive, frame)

@@ -30,6 +30,11 @@ def hole(first: int, last: int) -> DamagedRun:
     return DamagedRun(first, last, LOG[first - 1].sequence.chain if first else GENESIS_CHAIN, LOG[last].sequence.chain)
 
 
+def prepending(member: Host) -> bool:
+    """Are records on their way below the log?"""
+    return member.running.prepending
+
+
 def test_the_log_below_is_fetched_piece_by_piece_and_then_the_member_is_whole() -> None:
     member = filled()
     assert not matching(member.wait(60), Backfill)  # nobody has said what it holds
@@ -39,7 +44,9 @@ def test_the_log_below_is_fetched_piece_by_piece_and_then_the_member_is_whole() 
     out = member.hear(3, piece(2, SLOT))
     assert [operation.record.slot for operation in persisted(out, PrependRecord)] == [3, 2]
     assert not matching(member.wait(0, settle=False), Backfill)
+    assert prepending(member)
     member.settle()
+    assert not prepending(member)
     assert asked(member) == Backfill(2, LOG[1].sequence.chain, 1)
     member.hear(3, piece(1, 2))
     member.settle()
