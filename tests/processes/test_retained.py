@@ -12,7 +12,7 @@ import ringcast
 from cli.app import app
 from replicas.bus.overview import Overview
 from replicas.local.cluster import LocalCluster
-from tests.processes.agreement import read_all, ring_is_whole
+from tests.processes.agreement import read_all, ring_is_whole, until
 from tests.processes.conftest import Start
 from tests.processes.test_members import command, enter, leave
 
@@ -24,8 +24,8 @@ SMALL: dict[str, object] = {
     "retention_bytes": 1 << 20,
     "group": {"window_slots": 16, "retention_grace_ms": 1_000},
 }
-#: The newcomer says after 2 s that it is not whole, and asks for the first piece after 100 s.
-SLOW_FILL = {"backfill_interval_ms": 100_000, "retention_grace_ms": 1_000}
+#: The newcomer asks for the first piece after 80 s.
+SLOW_FILL = {"backfill_interval_ms": 4_000_000, "retention_grace_ms": 1_000}
 PAYLOAD = bytes(4_000)
 #: A record of that size takes two pages: `retention_bytes` holds 128.
 RETAINED_AT_LEAST = 100
@@ -112,6 +112,9 @@ async def test_a_removal_waits_for_whole_copies_by_name(start_cluster: Start) ->
     health = await asyncio.to_thread(CliRunner().invoke, app, ["health", "--cluster", str(cluster.path)])
     assert health.exit_code == 1
     assert "replica 4 is not whole" in health.output
+    child = cluster._children[2]
     assert (await command(cluster, "remove", "2", "--accept-loss"))["members"] == [3, 4]
+    await until(lambda: child.poll() is not None)
+    cluster.forget(2)
     async with ringcast.connect(cluster.path, timeout=30) as bus:
         assert (await bus.publish("kept", b"on")).offset > published[-1][0]
