@@ -15,21 +15,26 @@ from tests.processes.slow_disk import SlowCluster
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
-READS = 1_500
+READS, PUBLISHES = 1_500, 100
 PUBLISHERS_AT = (1, 3)
 TOPIC = "history"
 
 
 class History:
-    """Publishers, and readers at these replicas, until so many reads were made; `operations` is what they saw."""
+    """Publishers, and readers at these replicas, until enough of both was done; `operations` is what they saw."""
 
     def __init__(self, cluster: LocalCluster, readers_at: Sequence[int], reads: int) -> None:
         self.operations: list[Published | Read] = []
         self._cluster = cluster
         self._readers_at = readers_at
-        self._left = reads
+        self._reads = reads
+        self._publishes = PUBLISHES
         self._acknowledged = 0
         self._clock = asyncio.get_running_loop().time
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._reads > 0 or self._publishes > 0
 
     async def run(self) -> None:
         """Raises what a client met."""
@@ -41,7 +46,8 @@ class History:
 
     async def _publish(self, replica: int) -> None:
         async with ringcast.connect(self._cluster.path, replica=replica, timeout=30) as bus:
-            while self._left > 0:
+            while self._goes_on:
+                self._publishes -= 1
                 invoked = self._clock()
                 receipt = await bus.publish(TOPIC, b"x")
                 self.operations.append(Published(receipt.offset, invoked, self._clock()))
@@ -56,8 +62,8 @@ class History:
             kinds.create_task(self._look(bus))
 
     async def _read_one_kind(self, bus: ringcast.Bus, what: str, replica: int) -> None:
-        while self._left > 0:
-            self._left -= 1
+        while self._goes_on:
+            self._reads -= 1
             invoked, known = self._clock(), self._acknowledged
             if what == "fetch":
                 found = await bus.fetch(TOPIC, max(0, known - 1), 1_000)
@@ -70,7 +76,7 @@ class History:
             await asyncio.sleep(0)
 
     async def _look(self, bus: ringcast.Bus) -> None:
-        while self._left > 0:
+        while self._goes_on:
             await bus.status()
             await asyncio.sleep(0)
 
@@ -78,8 +84,6 @@ class History:
 async def _check(cluster: LocalCluster, *readers_at: int) -> None:
     history = History(cluster, readers_at, READS)
     await history.run()
-    assert sum(isinstance(one, Read) for one in history.operations) == READS
-    assert sum(isinstance(one, Published) for one in history.operations) > READS // 20
     assert violations(history.operations) == []
 
 

@@ -1,6 +1,7 @@
 """Files that name other members at wrong addresses: who knows better says so (docs/operations.md, "Files of old")."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from replicas.local.cluster import LocalCluster
 from replicas.local.files import HOST
 from tests.processes.agreement import assert_agreement, ring_is_whole
 from tests.processes.load import Load
+
+#: Some seconds for each place that is tried, on a busy machine.
+FOUND_WITHIN_S = 60.0
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -24,18 +28,18 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         found.kill(member)
 
 
-def misname(cluster: LocalCluster, member: int, other: int) -> None:
-    """In the file of `member`, put `other` where nobody listens."""
+def misname(cluster: LocalCluster, member: int, other: int, taken_for: int | None = None) -> None:
+    """In the file of `member`, put `other` where nobody listens, or where another member does."""
     file = Path(cluster.replicas[member].config)
     text = file.read_text(encoding="utf-8")
-    right = cluster.replicas[other].peer.removeprefix("tcp://")
-    assert right in text
-    (port,) = free_ports(1, HOST)
-    file.write_text(text.replace(right, f"{HOST}:{port}"), encoding="utf-8")
+    lines = dict(re.findall(r'^(\d) = "(.*)"$', text, re.MULTILINE))
+    peer, pub = free_ports(2, HOST)
+    wrong = f"{HOST}:{peer}:{pub}" if taken_for is None else lines[str(taken_for)]
+    file.write_text(text.replace(lines[str(other)], wrong), encoding="utf-8")
 
 
 async def _all_find_all(cluster: LocalCluster) -> None:
-    await asyncio.to_thread(cluster.wait_ready)
+    await asyncio.to_thread(cluster.wait_ready, None, FOUND_WITHIN_S)
     await ring_is_whole(cluster)
     load = Load(cluster.path, clients=2)
     await load.start()
@@ -48,6 +52,14 @@ async def test_a_new_cluster_is_born_though_two_members_do_not_know_each_other(c
     """V0: a genesis needs all of them to hear each other; member 1 hears both, and says where they are."""
     misname(cluster, 2, 3)
     misname(cluster, 3, 2)
+    await asyncio.to_thread(cluster.start)
+    await _all_find_all(cluster)
+
+
+async def test_a_member_that_is_sought_where_another_one_answers_is_found(cluster: LocalCluster) -> None:
+    """The connection stands, but what it brings is of another member."""
+    misname(cluster, 2, 3, taken_for=1)
+    misname(cluster, 3, 2, taken_for=1)
     await asyncio.to_thread(cluster.start)
     await _all_find_all(cluster)
 
