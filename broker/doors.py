@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from broker import resets
 from broker.sockets import DrainedSocket, Message, ZmqSocket
 
 USER_ID = "User-Id"
@@ -97,7 +98,7 @@ class Door:
             with _copy(descriptor) as connection:
                 if connection.getsockname()[1] != self._port or connection.getpeername() != holder.peer:
                     return False
-                connection.shutdown(sockets.SHUT_RDWR)
+                resets.end(connection)
         except OSError:
             return False
         return True

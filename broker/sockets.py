@@ -21,10 +21,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import repeat
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import zmq
 from zmq.backend import Socket as Backend
+
+from broker import resets
 
 Message: TypeAlias = list[bytes]
 OnFrames: TypeAlias = Callable[[list[Message]], None]
@@ -35,6 +37,8 @@ ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
 
 #: Frames from this size on are lent to libzmq instead of copied: below it the bookkeeping costs more than the copy.
 COPY_BYTES_MAX = 128 << 10
+#: Of a client's connection that is dead, or has taken no answer for so long.
+CLIENT_CUT_AFTER_MS = 30_000
 #: Frames of one message; libzmq limits the bytes of a frame but not how many a message has.
 PARTS_MAX = 4096
 
@@ -55,9 +59,7 @@ class SocketLimits:
     `cut_after_ms`: the kernel closes a connection whose other end has acknowledged nothing, or has taken nothing of
     what waits, for this long: a peer that is gone, and one that runs but does not read. 0 = after many minutes.
 
-    ZMTP heartbeats are never turned on: libzmq 4.3.5 aborts a process that meets one, sent or received, on a connection
-    that was reset while its receive queue was full (`!_io_error`, stream_engine_base.cpp). A peer that sends some can
-    still do that to us: replicas/supervisor.py.
+    ZMTP heartbeats are never turned on: they may abort a process at either end (broker/resets.py).
     """
 
     frame_bytes_max: int = 64 << 20
@@ -66,6 +68,11 @@ class SocketLimits:
     handshake_ms: int = 5_000
     backlog: int = 512
     cut_after_ms: int = 0
+
+    @classmethod
+    def of_clients(cls, frame_bytes_max: int) -> Self:
+        """Of a ROUTER that clients connect to."""
+        return cls(frame_bytes_max, cut_after_ms=CLIENT_CUT_AFTER_MS)
 
 
 class Sent(Enum):
@@ -107,13 +114,17 @@ class AddressRefused(OSError):
 def bind(socket: ZmqSocket, endpoint: str) -> str:
     """Bind and return the endpoint with the port that was given ('tcp://127.0.0.1:*' takes any free one).
 
+    A reset is not heard here (broker/resets.py): without `cut_after_ms` a dead peer's connection stays for minutes.
     Raises AddressRefused.
     """
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         raise AddressRefused(endpoint, zmq.strerror(error.errno or 0)) from error
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    bound = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    if bound.startswith("tcp://"):
+        resets.ignore(int(bound.rpartition(":")[2]))
+    return bound
 
 
 class DrainedSocket:

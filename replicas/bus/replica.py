@@ -114,7 +114,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
         batch_bytes_max = min(GatewayLimits().batch_bytes_max, group.request_bytes_max // 2)
         intake = IntakeLimits(request_bytes_max=min(IntakeLimits().request_bytes_max, group.request_bytes_max))
         limits = GatewayLimits(batch_bytes_max=batch_bytes_max, intake=intake)
-        socket = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=batch_bytes_max + (1 << 20)))
+        socket = open_socket(self._context, zmq.ROUTER, SocketLimits.of_clients(batch_bytes_max + (1 << 20)))
         if self.security is not None:
             self.security.listen(socket, CLIENTS)
         bound = bind(socket, f"tcp://{config.bind_client}")

@@ -50,7 +50,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
         self.customers = CustomersLink(self.session, timeout_s)
         self.hasher = Hasher()
         self.functions = MarketFunctions(party, self.customers, self.products, self.hasher)
-        router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=REQUEST_BYTES_MAX))
+        router = open_socket(self._context, zmq.ROUTER, SocketLimits.of_clients(REQUEST_BYTES_MAX))
         if security is not None:
             security.listen(router, CLIENTS)
         client = bind(router, f"tcp://{config.bind_client}")

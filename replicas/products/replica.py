@@ -65,7 +65,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         self.member = ProductMember(
             self.node, self.store, lambda: len(self.transport.connected), self.asides, self.scrubber
         )
-        router = open_socket(self._context, zmq.ROUTER, SocketLimits(frame_bytes_max=_FRAME_BYTES_MAX))
+        router = open_socket(self._context, zmq.ROUTER, SocketLimits.of_clients(_FRAME_BYTES_MAX))
         if security is not None:
             security.listen(router, CLIENTS)
         client = bind(router, f"tcp://{config.bind_client}")
