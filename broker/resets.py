@@ -4,7 +4,8 @@ libzmq 4.3.5 aborts its process when it meets a ZMTP heartbeat on a connection t
 (`!_io_error`, stream_engine_base.cpp), and it stops the input of a connection whose receive queue is full. A failure
 reaches a stopped connection only as an error of the kernel; an end (FIN) waits until the input goes on and is harmless.
 So the kernel drops resets before they arrive at a connection of a bound socket; TCP_USER_TIMEOUT finds its other end
-dead later (SocketLimits.cut_after_ms), when its queue has been read. And a connection that we cut ends; it does not fail.
+dead later (SocketLimits.cut_after_ms), when its queue has been read. And a connection that we cut ends: it does not
+fail.
 
 Linux alone; elsewhere nothing is done, and the supervisor is what is left (replicas/supervisor.py).
 """
