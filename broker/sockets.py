@@ -38,7 +38,7 @@ ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
 #: Frames from this size on are lent to libzmq instead of copied: below it the bookkeeping costs more than the copy.
 COPY_BYTES_MAX = 128 << 10
 #: Of a client's connection that is dead, or has taken no answer for so long.
-CLIENT_CUT_AFTER_MS = 30_000
+CLIENT_CUT_AFTER_MS = 10_000
 #: Frames of one message; libzmq limits the bytes of a frame but not how many a message has.
 PARTS_MAX = 4096
 
