@@ -45,19 +45,23 @@ def compact(
     only: OnlyOption = None,
     role: Annotated[Kind | None, typer.Option("--role", help="This database alone; with --config: which.")] = None,
     config: ConfigOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="One stopped replica, configured as for `serve`; --config implies it.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Rewrite database files, which never shrink while they are used, without what they do not use.
 
     Of a cluster that `ringcast up` made: one replica after the other is stopped, its file copied and checked, and
     started again; the next one follows when it serves. With three replicas or more nothing stops meanwhile; with fewer,
-    nothing is ordered while the file of one is copied. With --config FILE: the folder of one stopped replica.
+    nothing is ordered while the file of one is copied. With --config FILE or --offline: the folder of one stopped
+    replica.
 
     The copy needs as much space as the file uses. Nothing is lost if the command is killed: a replica that it had
     stopped is started with `ringcast up --only ID`. Exit code 7: too little space, a replica does not serve, or a
     folder is in use or damaged; it says which, and that folder is as it was.
     """
-    if config is not None:
+    if config is not None or offline:
         _show([_one(config, role or Kind.BUS)], json)
         return
     folder = folder_of(data, cluster, "compact stops")
@@ -76,7 +80,7 @@ def compact(
         _show(rows, json)
 
 
-def _one(config: Path, role: Kind) -> _Row:
+def _one(config: Path | None, role: Kind) -> _Row:
     found: StoredConfig = (load_bus(config) if role is Kind.BUS else load_products(config)).config
     return _Row(role.value, Done(found.id, compact_folder(found.data, found.id)))
 

@@ -264,3 +264,15 @@ def test_up_in_the_foreground_ends_with_its_signal_and_ends_what_was_added(ringc
             assert cluster.running() == []
         finally:
             process.kill()
+
+
+def test_compact_offline_takes_its_configuration_as_serve_does(
+    on: Ringcast, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica in a container has no file."""
+    config = cluster.replicas[1].config
+    assert "is in use by process" in on("compact", "--config", config, code=7).output
+    monkeypatch.setenv("RINGCAST_ID", "1")
+    monkeypatch.setenv("RINGCAST_PEERS", "1=127.0.0.1:7101")
+    monkeypatch.setenv("RINGCAST_DATA", str(tmp_path / "nothing"))
+    assert "is no data folder of replica 1" in on("compact", "--offline", code=7).output
