@@ -134,9 +134,17 @@ def health(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, json: Js
 
 
 @reported
-def verify(cluster: ClusterOption = None, timeout: TimeoutOption = 30.0, json: JsonOption = False) -> None:
-    """Compare the chains over all replicas' logs. Exit 1 and the first slot that differs; 3 if only one answers."""
-    found = run(compare(cluster_of(cluster), timeout))
+def verify(
+    quick: Annotated[bool, typer.Option("--quick", help="Compare the chains alone, and read no records.")] = False,
+    cluster: ClusterOption = None,
+    timeout: TimeoutOption = 30.0,
+    json: JsonOption = False,
+) -> None:
+    """Compare the chains over all replicas' logs, and have each replica read every record of its own.
+
+    Exit code 1, and the first slot that differs or the slots that are damaged; 3 if only one answers.
+    """
+    found = run(compare(cluster_of(cluster), timeout, read=not quick))
     alone = len(found.ends) == 1 and bool(found.unreachable)
     if json:
         render.as_json(
@@ -149,6 +157,7 @@ def verify(cluster: ClusterOption = None, timeout: TimeoutOption = 30.0, json: J
                 "chains": found.chains,
                 "ends": found.ends,
                 "unreachable": found.unreachable,
+                "damaged": found.damaged,
             }
         )
     elif found.differs_at is not None:
@@ -165,6 +174,11 @@ def verify(cluster: ClusterOption = None, timeout: TimeoutOption = 30.0, json: J
         typer.echo(f"{len(found.ends)} replicas hold the same order: slots {found.first} to {found.end - 1}, {chain}")
     for member, why in found.unreachable.items():
         render.error(f"replica {member} was not compared: {why}")
+    for member, slots in found.damaged.items():
+        if slots:
+            listed = ", ".join(map(str, slots[:10]))
+            more = f" and {len(slots) - 10} more" if len(slots) > 10 else ""
+            render.error(f"replica {member} cannot read slots {listed}{more}: they are fetched from the others")
     if not found.identical:
         raise typer.Exit(NO)
     if alone:

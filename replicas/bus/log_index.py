@@ -104,6 +104,18 @@ class LogIndex:
             self.damaged(slot)
             raise
 
+    def check(self, first: int, end: int, bytes_max: int) -> tuple[int, tuple[int, ...]]:
+        """Read the records of [first, end) up to a size: where it stopped, and the slots whose record is damaged."""
+        damaged, size, slot = [], 0, first
+        while slot < end and size <= bytes_max:
+            try:
+                stored = self._stored(slot)
+                size += len(stored[0]) if stored is not None else 0
+            except RecordDamaged:
+                damaged.append(slot)
+            slot += 1
+        return slot, tuple(damaged)
+
     def locate(self, entry: FeedEntry) -> Placed | None:
         """The record and request of a batch that is known; for slots whose rows are not written yet."""
         stored = self._stored(entry.info.slot)

@@ -23,6 +23,8 @@ from store.contract import DeleteRange
 ANSWER_BYTES_MAX = 4 << 20
 NAMES_MAX = 16_384
 CHAINS_MAX = 4_096
+#: Records that one answer reads: some milliseconds of the loop.
+READ_SLOTS_MAX, READ_BYTES_MAX = 256, 1 << 20
 #: Slots read from the log before the loop gets its turn.
 SLOTS_A_TURN = 16
 
@@ -307,13 +309,20 @@ class Queries:
         return None
 
     def _answer_chains(self, arguments: Mapping[str, Plain]) -> dict[str, Plain]:
-        """chain(k) of the log's slots from `first` on, at most `count`: what `verify` compares (A10)."""
+        """chain(k) of the log's slots from `first` on, at most `count`: what `verify` compares (A10).
+
+        `read`: true reads the records too, fewer at a time, and names those that are `damaged`.
+        """
         first, count = _number(arguments, "first"), _number(arguments, "count", low=1)
         low, stored = self._store.bounds()
         start, end = max(first, low), min(self._topics.applied, stored)  # durability=memory applies before it stores
-        chains = [self._store.chain(slot) for slot in range(start, min(end, start + min(count, CHAINS_MAX)))]
+        stop = min(end, start + min(count, CHAINS_MAX))
+        damaged: tuple[int, ...] = ()
+        if arguments.get("read") is True:
+            stop, damaged = self._index.check(start, min(stop, start + READ_SLOTS_MAX), READ_BYTES_MAX)
+        chains = [self._store.chain(slot) for slot in range(start, stop)]
         known = b"".join(chain for chain in chains if chain is not None)
-        return {"first": start, "end": end, "chains": known, "log_first": low}
+        return {"first": start, "end": end, "chains": known, "log_first": low, "next": stop, "damaged": damaged}
 
     def _answer_digests(self, arguments: Mapping[str, Plain]) -> dict[str, Plain]:
         """Digests of the state: the running one at the newest checkpoint and now, the whole one if `whole` is true."""

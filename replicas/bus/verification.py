@@ -13,6 +13,7 @@ from ringcast.endpoints import Cluster
 from ringcast.strict import Plain
 
 CHAIN_BYTES = 16
+CHAINS_A_QUESTION = 4_096
 #: A replica that runs answers in milliseconds; the comparison of the others does not wait for it longer than this.
 CONNECT_TIMEOUT_S = 3.0
 
@@ -22,6 +23,7 @@ class Verification:
     """`first` .. `end`: the slots that all have. `differs_at`: the first slot whose chain is not the same everywhere.
 
     `chains`: member -> chain there (the last common slot if nothing differs), hex. `unreachable`: member -> why.
+    `damaged`: member -> slots whose record it could not read; those that were asked to read their records at all.
     """
 
     first: int = 0
@@ -31,15 +33,20 @@ class Verification:
     chains: dict[int, str] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
     unreachable: dict[int, str] = field(default_factory=dict)
+    damaged: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
-        """Nothing differs, and at least one replica was compared."""
-        return self.differs_at is None and self.state_differs_at is None and bool(self.ends)
+        """Nothing differs, nothing that was read is damaged, and at least one replica was compared."""
+        same = self.differs_at is None and self.state_differs_at is None
+        return same and not any(self.damaged.values()) and bool(self.ends)
 
 
-async def verify(cluster: Cluster, timeout_s: float = 10.0) -> Verification:
-    """Compare all members' logs. Raises RingcastError if no replica answers at all."""
+async def verify(cluster: Cluster, timeout_s: float = 10.0, *, read: bool = False) -> Verification:
+    """Compare all members' logs; with `read` each reads every record of its own, too.
+
+    Raises RingcastError if no replica answers at all.
+    """
     async with ringcast.connect(cluster, timeout=timeout_s) as bus:
         members = (await bus.status()).members
     result = Verification()
@@ -57,6 +64,9 @@ async def verify(cluster: Cluster, timeout_s: float = 10.0) -> Verification:
     try:
         await asyncio.gather(*map(enter, members))
         await _compare(dict(sorted(buses.items())), result)
+        if read:
+            slots = await asyncio.gather(*(_read(bus) for bus in buses.values()))
+            result.damaged = dict(sorted(zip(buses, slots, strict=True)))
     finally:
         for bus in buses.values():
             await bus.close()
@@ -83,6 +93,20 @@ async def _compare(buses: dict[int, ringcast.Bus], result: Verification) -> None
             high = middle
     result.differs_at = low
     result.chains = await _chains(buses, low)
+
+
+async def _read(bus: ringcast.Bus) -> list[int]:
+    """Have a replica read its whole log as it is now, a little at a time; the slots that it could not read."""
+    damaged: list[int] = []
+    slot, end = 0, 1
+    while slot < end:
+        arguments: dict[str, Plain] = {"first": slot, "count": CHAINS_A_QUESTION, "read": True}
+        answer = await bus.query("chains", arguments, local=True)
+        end = end if slot else _number(answer, "end")
+        found = answer.get("damaged")
+        damaged += [one for one in found if isinstance(one, int)] if isinstance(found, tuple) else []
+        slot = max(slot + 1, _number(answer, "next"))
+    return damaged
 
 
 async def _compare_states(buses: dict[int, ringcast.Bus], result: Verification) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import ringcast
 from replicas.bus.overview import Overview
+from replicas.bus.verification import verify
 from replicas.local.cluster import LocalCluster
 from store.folder import DATA_NAME
 from tests.processes.agreement import read_all, ring_is_whole
@@ -82,3 +83,17 @@ async def test_a_reader_meets_the_damage_first_and_is_served_after_the_repair(st
     rot(Path(cluster.replicas[VICTIM].data) / DATA_NAME, wanted[100][1])
     assert await read_all(cluster.path, VICTIM, "kept", wanted[-1][0] + 1) == wanted
     assert '"records_repaired"' in cluster.log_path(VICTIM).read_text(encoding="utf-8")
+
+
+async def test_verify_reads_every_record_that_it_answers_for(start_cluster: Start) -> None:
+    """The chain of a record stands in a row of its own: chains alone compare well while a payload has rotted."""
+    cluster = start_cluster(3, snapshot_slots=50, scrub_bytes_per_second=0)
+    wanted = await published(cluster)
+    rot(Path(cluster.replicas[VICTIM].data) / DATA_NAME, wanted[100][1])
+    assert (await verify(cluster.path)).identical
+    found = await verify(cluster.path, read=True)
+    assert not found.identical
+    assert {member: len(slots) for member, slots in found.damaged.items()} == {1: 0, VICTIM: 1, 3: 0}
+    async with asyncio.timeout(60):
+        while not (await verify(cluster.path, read=True)).identical:  # noqa: ASYNC110 - another process is asked
+            await asyncio.sleep(0.05)

@@ -214,7 +214,14 @@ def test_who_sent_a_message_and_where_it_stands(replica: Replica, offset: int) -
 def test_chains_and_digests_for_comparing_members(replica: Replica) -> None:
     log = replica.store
     expected = b"".join(log.chain(slot) or b"" for slot in range(1, 4))
-    assert replica.ask("chains", first=1, count=3) == {"first": 1, "end": 5, "chains": expected, "log_first": 0}
+    shown = {"first": 1, "end": 5, "chains": expected, "log_first": 0, "next": 4, "damaged": ()}
+    assert replica.ask("chains", first=1, count=3) == shown
+    log.damage(2)
+    met: list[int] = []
+    replica.queries.watch(lambda: False, met.append)
+    assert replica.ask("chains", first=1, count=3) == shown
+    assert replica.ask("chains", first=1, count=3, read=True) == {**shown, "damaged": (2,)}
+    assert met == [2]
     replica.save()
     replica.trim(2)
     assert replica.ask("chains", first=0, count=1)["first"] == 2
