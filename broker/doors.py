@@ -7,23 +7,19 @@ key was revoked is really cut: shut down by the kernel, as if its other end had 
 
 import os
 import socket as sockets
-import struct
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import zmq
 
 from broker import resets
-from broker.sockets import DrainedSocket, Message, ZmqSocket
+from broker.ports import Port
 
 USER_ID = "User-Id"
 _SOURCE_DESCRIPTOR = int(zmq.SRCFD)
 #: Connections whose descriptor is known; then all are asked for it again.
 ROUTES_MAX = 20_000
-_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-_EVENT = struct.Struct("=HI")
 
 
 class Holder(NamedTuple):
@@ -36,21 +32,14 @@ class Holder(NamedTuple):
 class Door:
     """The connections of one bound socket. `counters`: handshakes that ended before a key was known."""
 
-    def __init__(self, socket: ZmqSocket) -> None:
+    def __init__(self, port: Port) -> None:
         self.counters: Counter[str] = Counter()
         self.holders: dict[int, Holder] = {}
         #: Of the last message that was told apart by `of_subscription`; None: its connection is gone.
         self.last: Holder | None = None
         self._routes: dict[bytes, str] = {}
-        self._port = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
-        self._socket = socket
-        self._monitor = DrainedSocket(socket.get_monitor_socket(_FAILED), self._on_events)
-
-    def close(self) -> None:
-        """Before its socket."""
-        with suppress(zmq.ZMQError):  # before its receiver ends: see ringcast/sockets.py, Watched.close
-            self._socket.disable_monitor()
-        self._monitor.close()
+        self._port = int(port.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
+        port.on_handshake_failed = self._on_handshake_failed
 
     # ------------------------------------------------------------------ who sent it (see DrainedSocket)
 
@@ -103,11 +92,9 @@ class Door:
             return False
         return True
 
-    def _on_events(self, messages: list[Message]) -> None:
-        for frames in messages:
-            event, _ = _EVENT.unpack(frames[0])
-            broken = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            self.counters["handshakes_broken_off" if broken else "handshakes_failed"] += 1
+    def _on_handshake_failed(self, event: int) -> None:
+        broken = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        self.counters["handshakes_broken_off" if broken else "handshakes_failed"] += 1
 
 
 def _copy(descriptor: int) -> sockets.socket:

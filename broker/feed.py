@@ -17,8 +17,17 @@ import zmq
 
 from broker.doors import Holder
 from broker.grants import Grant
+from broker.guard import Guard, open_port
 from broker.security import CLIENTS, Security
-from broker.sockets import DrainedSocket, Message, SocketLimits, ZmqContext, ZmqSocket, open_socket
+from broker.sockets import (
+    SUBSCRIPTION_BYTES_MAX,
+    DrainedSocket,
+    Message,
+    SocketLimits,
+    ZmqContext,
+    ZmqSocket,
+    open_socket,
+)
 from ringcast.bus.feed import CONTROL_INTERVAL_MS, encode_batch, encode_control
 from ringcast.wire import BatchInfo
 
@@ -28,7 +37,7 @@ PAUSE_S = 0.02
 #: A larger batch is not sent: its subscribers fetch it.
 BATCH_BYTES_MAX = 256 << 10
 #: For the PUB socket; all subscribers share the memory of a queued frame.
-FEED_LIMITS = SocketLimits(send_queue_max=4_000, cut_after_ms=5_000)
+FEED_LIMITS = SocketLimits(frame_bytes_max=SUBSCRIPTION_BYTES_MAX, send_queue_max=4_000, cut_after_ms=5_000)
 #: With so many changed topics a control frame leaves at once, so that it stays small.
 CHANGED_TOPICS_MAX = 4_096
 UNKNOWN_CLUSTER = 0
@@ -61,16 +70,20 @@ class Feed:
         ring: int,
         next_offset: int,
         security: Security | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._security = security
+        self._port = open_port("feed", socket, guard, reads=False)
         if security is None:
             self._socket = DrainedSocket(socket)
         else:
             # One at a time: libzmq applies what is decided to the connection of the message that was read last.
-            self._door = security.door(socket, CLIENTS)
+            self._door = security.door(self._port, CLIENTS)
             identify = self._door.of_subscription
-            self._socket = DrainedSocket(socket, self._on_subscriptions, turn_messages_max=1, identify=identify)
+            self._socket = DrainedSocket(
+                socket, self._on_subscriptions, turn_messages_max=1, identify=identify, asks=False
+            )
             security.on_change.append(self._keys_changed)
         self._subscribed: Counter[Holder] = Counter()
         self._controls: dict[bytes, Grant] = {}  # with keys: those that were subscribed to
@@ -119,6 +132,7 @@ class Feed:
         self._timer.cancel()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
+        self._port.close()
         self._socket.close()
 
     def _look_for_pause(self) -> None:

@@ -18,6 +18,7 @@ import zmq
 
 from broker.connection import Connection
 from broker.grants import Grant
+from broker.guard import Guard, open_port
 from broker.security import Security, clients_door, grant_of
 from broker.sockets import DrainedSocket, Message, Sent
 from ringcast import wire
@@ -49,6 +50,7 @@ class Front(ABC, Generic[C]):
         connections_max: int,
         answer_bytes_max: int,
         security: Security | None,
+        guard: Guard | None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._replica = replica
@@ -61,8 +63,9 @@ class Front(ABC, Generic[C]):
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._security = security
-        identify = clients_door(security, socket, self._keys_changed)
-        self._socket = DrainedSocket(socket, self._on_frames, identify=identify)
+        self._port = open_port("client", socket, guard)
+        identify = clients_door(security, self._port, self._keys_changed)
+        self._socket = DrainedSocket(socket, self._on_frames, identify=identify, meter=self._port.meter)
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     # ------------------------------------------------------------------ the child's
@@ -115,6 +118,7 @@ class Front(ABC, Generic[C]):
         """Stop; the socket is closed. Safe to call twice."""
         self._closed = True
         self._timer.cancel()
+        self._port.close()
         self._socket.close()
 
     # ------------------------------------------------------------------ frames in

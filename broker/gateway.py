@@ -14,6 +14,7 @@ import zmq
 
 from broker.front import Front
 from broker.grants import Grant
+from broker.guard import Guard
 from broker.intake import Account, Intake, IntakeLimits
 from broker.security import Security
 from broker.sockets import Message
@@ -110,6 +111,7 @@ class Gateway(Front[Account]):
         limits: GatewayLimits | None = None,
         observe: Callable[[float], None] = lambda _: None,
         security: Security | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`observe(seconds)`: from a PUBLISH to its verdict."""
         self.limits = limits or GatewayLimits()
@@ -123,6 +125,7 @@ class Gateway(Front[Account]):
             connections_max=self.limits.connections_max,
             answer_bytes_max=self.limits.answer_bytes_max,
             security=security,
+            guard=guard,
         )
 
     def _cluster(self) -> int:

@@ -33,9 +33,19 @@ from typing import Generic, Protocol, TypeVar
 
 import zmq
 
+from broker.guard import Guard, open_port
 from broker.peer import Link, Peer, PeerEndpoints
 from broker.security import Security
-from broker.sockets import DrainedSocket, Message, Sent, SocketLimits, ZmqContext, bind, open_socket
+from broker.sockets import (
+    SUBSCRIPTION_BYTES_MAX,
+    DrainedSocket,
+    Message,
+    Sent,
+    SocketLimits,
+    ZmqContext,
+    bind,
+    open_socket,
+)
 from ringcast.errors import BadFrame, RingcastError, UnsupportedVersion, WrongCluster
 from ringcast.names import all_numeric, is_numeric
 
@@ -106,6 +116,7 @@ class PeerTransport(Generic[Event]):
         on_peer_found: Callable[[int], None],
         limits: PeerLimits | None = None,
         security: Security | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`bind_pub` None: nothing goes to all, so there is neither PUB nor SUB."""
         self._context = context
@@ -122,19 +133,22 @@ class PeerTransport(Generic[Event]):
         self.peer_endpoint = bind(router, bind_peer)
         self.pub_endpoint = ""
         self._pub: DrainedSocket | None = None
+        self._ports = [open_port("peer", router, guard, clients=False)]
         if bind_pub is not None:
             # XPUB is PUB that tells of its subscribers, and so of the keys behind its connections.
             pub = self._open_bound(zmq.XPUB if security else zmq.PUB, self._limits.pub_queue_max)
             if security is not None:
                 pub.setsockopt(zmq.XPUB_MANUAL, 1)
             self.pub_endpoint = bind(pub, bind_pub)
+            self._ports.append(open_port("pub", pub, guard, clients=False, reads=False))
             if security is None:
                 self._pub = DrainedSocket(pub)
             else:
-                door = security.door(pub, security.peers_domain).of_subscription
-                self._pub = DrainedSocket(pub, self._on_subscriptions, turn_messages_max=1, identify=door)
-        identify = security.door(router, security.peers_domain).of_route if security else None
-        self._router = DrainedSocket(router, self._routed, identify=identify)
+                door = security.door(self._ports[1], security.peers_domain).of_subscription
+                self._pub = DrainedSocket(pub, self._on_subscriptions, turn_messages_max=1, identify=door, asks=False)
+        port = self._ports[0]
+        identify = security.door(port, security.peers_domain).of_route if security else None
+        self._router = DrainedSocket(router, self._routed, identify=identify, meter=port.meter)
         if security is not None:
             security.on_change.append(self._keys_changed)
         self._peers: dict[int, Peer] = {}
@@ -142,8 +156,9 @@ class PeerTransport(Generic[Event]):
             self.add(member, endpoints)
 
     def _open(self, kind: int, send_queue_max: int = 1_000) -> "zmq.Socket[bytes]":
+        takes = SUBSCRIPTION_BYTES_MAX if kind in {zmq.PUB, zmq.XPUB} else self._limits.frame_bytes_max
         limits = SocketLimits(
-            frame_bytes_max=self._limits.frame_bytes_max,
+            frame_bytes_max=takes,
             send_queue_max=send_queue_max,
             receive_queue_max=self._limits.receive_queue_max,
             cut_after_ms=CUT_AFTER_MS,
@@ -383,6 +398,8 @@ class PeerTransport(Generic[Event]):
         self._closed = True
         for peer in self._peers.values():
             peer.close()
+        for port in self._ports:
+            port.close()
         for socket in (self._router, self._pub):
             if socket is not None:
                 socket.close()

@@ -17,7 +17,8 @@ import zmq
 from broker.doors import Door, Holder
 from broker.grants import ANYTHING, Grant
 from broker.keyring import FILE_NAME, Keyring, read_keyring
-from broker.sockets import Identify, ZmqContext, ZmqSocket
+from broker.ports import Port
+from broker.sockets import CURVE_PART_BYTES, Identify, ZmqContext, ZmqSocket
 from broker.zap import Authenticator
 from ringcast.errors import KeysUnusable
 from ringcast.keys import Pair, read_document, read_pair, stamp_of
@@ -89,9 +90,11 @@ class Security:
         socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
-    def door(self, socket: ZmqSocket, domain: str) -> Door:
+    def door(self, port: Port, domain: str) -> Door:
         """The connections of a secured socket that is bound."""
-        door = Door(socket)
+        door = Door(port)
+        port.meter.part_bytes += CURVE_PART_BYTES
+        port.key_of = lambda descriptor: self._name_of(door, descriptor)
         self._doors.append((domain, door))
         return door
 
@@ -117,6 +120,15 @@ class Security:
     def grant(self, key: str) -> Grant | None:
         """What the client with this key may do."""
         return self.keyring.grants.get(key)
+
+    def _name_of(self, door: Door, descriptor: int) -> str:
+        """For the log: whose key is behind a connection; "" if it is not known yet."""
+        holder = door.holders.get(descriptor)
+        if holder is None:
+            return ""
+        grant = self.grant(holder.key)
+        role, member = self.keyring.owners.get(holder.key, ("", 0))
+        return grant.key if grant is not None else f"{role}-{member}" if role else holder.key
 
     def sender(self, key: str) -> int:
         """The member of our role that has this key; 0: none."""
@@ -170,12 +182,10 @@ class Security:
 
     def close(self) -> None:
         """Before the context ends."""
-        for _, door in self._doors:
-            door.close()
         self.authenticator.close()
 
 
-def clients_door(security: Security | None, router: ZmqSocket, on_change: Callable[[], None]) -> Identify | None:
+def clients_door(security: Security | None, router: Port, on_change: Callable[[], None]) -> Identify | None:
     """For the reader of a bound ROUTER of clients: who sent each message, and a call when the keyring changed."""
     if security is None:
         return None

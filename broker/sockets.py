@@ -18,7 +18,7 @@ whether more follow (420 k against 320 k two-frame messages/s at 100 B). Keeping
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
 from typing import Self, TypeAlias
@@ -42,11 +42,21 @@ CLIENT_CUT_AFTER_MS = 10_000
 #: Frames of one message; libzmq limits the bytes of a frame but not how many a message has.
 PARTS_MAX = 4096
 
+#: What a port that only sends takes: subscriptions, and what a handshake says.
+SUBSCRIPTION_BYTES_MAX = 4 << 10
+#: What a part costs of a turn's budget beside its bytes.
+PART_BYTES = 1 << 10
+
+
+#: CURVE adds to each part: its name, a nonce, an authenticator and flags.
+CURVE_PART_BYTES = 33
+
 # Plain numbers: pyzmq's enums cost more than the receive itself.
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.SNDMORE)
 _POLLIN = int(zmq.POLLIN)
 _EVENTS = int(zmq.EVENTS)
+_SOURCE_DESCRIPTOR = int(zmq.SRCFD)
 _receive = Backend.recv
 _send = Backend.send
 _get = Backend.get
@@ -73,6 +83,22 @@ class SocketLimits:
     def of_clients(cls, frame_bytes_max: int) -> Self:
         """Of a ROUTER that clients connect to."""
         return cls(frame_bytes_max, cut_after_ms=CLIENT_CUT_AFTER_MS)
+
+
+@dataclass(slots=True)
+class Meter:
+    """What a reader took of each connection. `taken`: bytes by descriptor, as they were on the wire.
+
+    `part_bytes`: what stands before a small part on the wire, and around it with CURVE (RFC 26). `oversized`: the
+    connections that sent a message of more than PARTS_MAX parts.
+    `discarded`: descriptors whose messages are thrown away unread. `emptied`: how often the socket was found empty.
+    """
+
+    taken: dict[int, int] = field(default_factory=dict)
+    discarded: set[int] = field(default_factory=set)
+    emptied: int = 0
+    part_bytes: int = 2
+    oversized: list[int] = field(default_factory=list)
 
 
 class Sent(Enum):
@@ -145,8 +171,17 @@ class DrainedSocket:
         turn_messages_max: int = 1_000,
         turn_bytes_max: int = 16 << 20,
         identify: Identify | None = None,
+        meter: Meter | None = None,
+        asks: bool = True,
     ) -> None:
+        """`meter`: of a ROUTER. `asks` False: messages are tried for, and ZMQ_EVENTS is never looked at.
+
+        An XPUB works subscriptions off while it is asked, and pyzmq holds the interpreter's lock meanwhile; it lets go
+        of it to receive.
+        """
         self.socket = socket
+        self._meter = meter
+        self._asks = asks
         #: While `on_frames` runs: for each of its messages the key of who sent it; without `identify`, "" for each.
         self.keys: Iterable[str] = repeat("")
         self._identify = identify
@@ -218,10 +253,11 @@ class DrainedSocket:
             self._drain()
 
     def _readable(self) -> bool:
-        return not self._closed and bool(int(_get(self.socket, _EVENTS)) & _POLLIN)
+        return not self._closed and (not self._asks or bool(int(_get(self.socket, _EVENTS)) & _POLLIN))
 
     def _drain(self) -> None:
         if not self._readable():
+            self._empty()
             return
         assert self._on_frames is not None
         messages: list[Message] = []
@@ -230,6 +266,7 @@ class DrainedSocket:
             more = self._receive_into(messages)
         except zmq.Again:
             more = False
+            self._empty()
         finally:
             # Whatever comes after the last look at ZMQ_EVENTS signals anew; a send in `on_frames` plans its own look.
             if more and self._recheck is None:
@@ -245,28 +282,67 @@ class DrainedSocket:
         After a first message ZMQ_EVENTS is asked, which is cheaper than an exception where few came; later not, for
         it is dearer where many do.
         """
-        socket, receive, identify = self.socket, _receive, self._identify
+        socket, receive, identify, meter = self.socket, _receive, self._identify, self._meter
         bytes_left = self._turn_bytes_max
         for number in range(self._turn_messages_max):
             frame = receive(socket, _NOBLOCK, False)
-            part = frame.bytes
-            bytes_left -= len(part)
-            parts = [part]
-            key = identify(part, frame) if identify is not None else ""
-            while frame.more:
-                frame = receive(socket, _NOBLOCK, False)
-                part = frame.bytes
-                bytes_left -= len(part)
-                if len(parts) <= PARTS_MAX:
-                    parts.append(part)
-            if len(parts) <= PARTS_MAX:
-                messages.append(parts)
-                if identify is not None:
-                    self._found.append(key)
+            if meter is not None and meter.discarded and _descriptor_of(frame) in meter.discarded:
+                self._discard(frame)
+                bytes_left -= PART_BYTES
             else:
-                self.oversized += 1
+                first, part = frame, frame.bytes
+                size = len(part)
+                parts, count = [part], 1
+                key = identify(part, frame) if identify is not None else ""
+                while frame.more:
+                    frame = receive(socket, _NOBLOCK, False)
+                    part = frame.bytes
+                    size += len(part)
+                    count += 1
+                    if count <= PARTS_MAX:
+                        parts.append(part)
+                bytes_left -= size + count * PART_BYTES
+                if meter is not None:
+                    _count(meter, first, parts[0], count, size)
+                if count <= PARTS_MAX:
+                    messages.append(parts)
+                    if identify is not None:
+                        self._found.append(key)
+                else:
+                    self.oversized += 1
+                    if meter is not None:
+                        meter.oversized.append(_descriptor_of(first))
             if number == 0 and not self._readable():
+                self._empty()
                 return False
             if bytes_left < 0:
                 return True
         return True
+
+    def _empty(self) -> None:
+        """There is no message left."""
+        if self._meter is not None:
+            self._meter.emptied += 1
+
+    def _discard(self, frame: zmq.Frame) -> None:
+        while frame.more:
+            frame = _receive(self.socket, _NOBLOCK, False)
+
+
+def _descriptor_of(frame: zmq.Frame) -> int:
+    """Of the connection that brought it; -1: not known."""
+    try:
+        return int(frame.get(_SOURCE_DESCRIPTOR))
+    except zmq.ZMQError:
+        return -1
+
+
+def _count(meter: Meter, first: zmq.Frame, name: bytes, count: int, size: int) -> None:
+    """Note a message that was taken. Not on the wire: the ROUTER's name of the connection, which comes first.
+
+    A few bytes too little for a large part: see `Port.look`.
+    """
+    descriptor = _descriptor_of(first)
+    taken = meter.taken
+    wire = size - len(name) + (count - 1) * meter.part_bytes
+    taken[descriptor] = taken.get(descriptor, 0) + wire

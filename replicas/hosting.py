@@ -22,12 +22,13 @@ from typing import Any, Generic
 import structlog
 import zmq
 
+from broker.guard import Guard, GuardLimits, raise_descriptors
 from broker.security import Security
 from broker.sockets import AddressRefused
 from replicas import logs, supervisor
 from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
-from replicas.settings import Config, ConfigError
+from replicas.settings import Config, ConfigError, ReplicaConfig
 from ringcast.errors import KeysUnusable, ProtocolError
 from store.errors import EngineMissing, FolderInUse, StoreError, WrongFolder
 
@@ -48,6 +49,7 @@ class ReplicaProcess(ABC, Generic[Config]):
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self.security: Security | None = None
+        self.guard = Guard(_guard_limits(config))
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
 
@@ -130,7 +132,19 @@ class ReplicaProcess(ABC, Generic[Config]):
         self.close_parts()
         if self.security is not None:
             self.security.close()
+        self.guard.close()
         self._context.destroy(linger=0)
+
+
+def _guard_limits(config: ReplicaConfig) -> GuardLimits:
+    """Raises ConfigError."""
+    descriptors, reserve = raise_descriptors(), config.descriptor_reserve
+    if reserve > descriptors // 2:
+        raise ConfigError(
+            f"descriptor_reserve = {reserve}: at most half of the {descriptors} file descriptors that this process may "
+            "open (RLIMIT_NOFILE): lower it, or raise the limit"
+        )
+    return GuardLimits(config.memory_bytes, config.connection_bytes, config.port_bytes, descriptors, reserve)
 
 
 def advertised(bound: str, address: str | None) -> str:

@@ -100,6 +100,20 @@ class ReplicaConfig(BaseSettings):
     id: int = Field(ge=1, le=MEMBER_ID_MAX)
     data: Path
     keys: Path | None = Field(default=None, description="the folder of keys; none: plain, no authentication")
+    memory_bytes: int = Field(
+        default=1 << 30,
+        ge=256 << 20,
+        description="memory limit of the process, LMDB's pages aside; above three quarters of it connections are cut",
+    )
+    connection_bytes: int = Field(
+        default=64 << 20,
+        ge=24 << 20,
+        description="what one connection may have sent without being read; else cut",
+    )
+    port_bytes: int = Field(default=192 << 20, ge=24 << 20, description="the same for all connections of a port")
+    descriptor_reserve: int = Field(
+        default=128, ge=32, description="file descriptors that are not for clients, but for peers, HTTP and the disk"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 

@@ -107,7 +107,9 @@ class BusReplica(ReplicaProcess[BusConfig]):
         bound = bind(socket, f"tcp://{config.bind_feed}")
         self.feed_endpoint = advertised(bound, config.advertise_feed)
         next_offset = shell.machine.topics.next_offset
-        return Feed(socket, shell.cluster, ring=config.ring, next_offset=next_offset, security=self.security)
+        return Feed(
+            socket, shell.cluster, ring=config.ring, next_offset=next_offset, security=self.security, guard=self.guard
+        )
 
     def _gateway(self, shell: Shell) -> Gateway:
         config, group = self.config, shell.group
@@ -128,6 +130,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             limits=limits,
             observe=shell.timings.publish.observe,
             security=self.security,
+            guard=self.guard,
         )
 
     def _transport(self, shell: Shell) -> PeerTransport[Any]:
@@ -142,6 +145,7 @@ class BusReplica(ReplicaProcess[BusConfig]):
             on_peer_lost=shell.peer_lost,
             on_peer_found=self.links.found,
             security=self.security,
+            guard=self.guard,
         )
 
     def _watch_settings(self) -> None:

@@ -13,6 +13,7 @@ import structlog
 import zmq
 
 from broker.connection import Connection
+from broker.guard import Guard
 from broker.security import Security
 from replicas.market.functions import MarketFunctions
 from replicas.market.orders import Purchases
@@ -45,6 +46,7 @@ class MarketGateway(ProductFront):
         status: Callable[[], dict[str, Plain]],
         limits: ProductLimits | None = None,
         security: Security | None = None,
+        guard: Guard | None = None,
         service: str = "",
     ) -> None:
         """`service`: what a key must have rights to, `_sellers` or `_buyers`."""
@@ -58,7 +60,7 @@ class MarketGateway(ProductFront):
         self._status = status
         self._log = structlog.get_logger()
         self._tasks: set[asyncio.Task[None]] = set()
-        super().__init__(socket, replica, limits, security)
+        super().__init__(socket, replica, limits, security, guard)
 
     @property
     def purchases(self) -> Purchases:

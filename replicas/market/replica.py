@@ -62,6 +62,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             trouble=self.trouble,
             status=self._status,
             security=security,
+            guard=self.guard,
             service={Party.SELLER: SELLERS, Party.BUYER: BUYERS}[party],
         )
         self.gateway.tell_members(config.members)

@@ -8,6 +8,7 @@ import zmq
 from broker.connection import Connection
 from broker.front import Front
 from broker.grants import Grant
+from broker.guard import Guard
 from broker.security import Security
 from broker.sockets import Message
 from ringcast import wire
@@ -49,7 +50,12 @@ class ProductFront(Front[Connection]):
     """Serves connections on a bound ROUTER."""
 
     def __init__(
-        self, socket: "zmq.Socket[bytes]", replica: int, limits: ProductLimits | None, security: Security | None = None
+        self,
+        socket: "zmq.Socket[bytes]",
+        replica: int,
+        limits: ProductLimits | None,
+        security: Security | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.limits = limits or ProductLimits()
         super().__init__(
@@ -59,6 +65,7 @@ class ProductFront(Front[Connection]):
             connections_max=self.limits.connections_max,
             answer_bytes_max=self.limits.answer_bytes_max,
             security=security,
+            guard=guard,
         )
 
     @abstractmethod

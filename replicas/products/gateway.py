@@ -17,6 +17,7 @@ import zmq
 
 from broker.connection import Connection
 from broker.grants import PRODUCTS
+from broker.guard import Guard
 from broker.security import Security
 from replicas.products.front import ProductFront, ProductLimits, Standing
 from ringcast import wire
@@ -131,6 +132,7 @@ class ProductGateway(ProductFront):
         replica: int,
         limits: ProductLimits | None = None,
         security: Security | None = None,
+        guard: Guard | None = None,
         clock_us: Callable[[], int] = wall_clock_us,
         observe: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -144,7 +146,7 @@ class ProductGateway(ProductFront):
         self._local: list[_Reading] = []
         self._linearizable: list[_Reading] = []
         self._reader = ThreadPoolExecutor(1, "ringcast-reads")
-        super().__init__(socket, replica, limits, security)
+        super().__init__(socket, replica, limits, security, guard)
 
     def close(self) -> None:
         super().close()

@@ -59,7 +59,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
         self.transport = RaftTransport(RING, config.id, lambda address: MemberAddress.parse(address).peer_endpoint)
         self.node = self._open(raft)
         security = self.open_security("products", config.id)
-        self.transport.open(self._context, f"tcp://{config.bind_peer}", self.node, security=security)
+        self.transport.open(self._context, f"tcp://{config.bind_peer}", self.node, security=security, guard=self.guard)
         self.asides = Asides(config.data, config.id)
         self.scrubber = scrubber_of(config, self.store, self.node)
         self.member = ProductMember(
@@ -76,6 +76,7 @@ class ProductsReplica(ReplicaProcess[ProductsConfig]):
             clock_us=self.node.time.time_us,
             observe=self._timings.change.observe,
             security=security,
+            guard=self.guard,
         )
         self.health = HealthServer(
             lambda: readiness(self.member),

@@ -7,6 +7,7 @@ missed in milliseconds, and one that is only silent after the election timeout.
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from broker.guard import Guard
 from broker.peer import PeerEndpoints
 from broker.peers import PeerLimits, PeerTransport
 from broker.security import Security
@@ -35,6 +36,7 @@ class RaftTransport:
         *,
         limits: PeerLimits | None = None,
         security: Security | None = None,
+        guard: Guard | None = None,
     ) -> str:
         """What arrives from here on is the node's. On the running loop; returns the endpoint. Raises AddressRefused."""
         self._sockets: PeerTransport[Received] = PeerTransport(
@@ -48,6 +50,7 @@ class RaftTransport:
             on_peer_found=lambda _: None,  # heartbeats find it
             limits=limits,
             security=security,
+            guard=guard,
         )
         self._node = node
         return self._sockets.peer_endpoint

@@ -15,6 +15,7 @@ from broker import zap
 from broker.doors import Holder
 from broker.feed import Feed, open_feed_socket
 from broker.gateway import Gateway
+from broker.guard import open_port
 from broker.security import CLIENTS, Security
 from broker.sockets import DrainedSocket, Message, bind
 from ringcast import wire
@@ -39,7 +40,8 @@ class Listener:
     def __init__(self, place: Secured, domain: str = CLIENTS) -> None:
         self.heard: list[tuple[str, bytes]] = []
         router, self.endpoint = place.bound(zmq.ROUTER, domain)
-        self.door = place.security.door(router, domain)
+        self.port = open_port("test", router, None)
+        self.door = place.security.door(self.port, domain)
         self.socket = DrainedSocket(router, self._on_frames, identify=self.door.of_route)
 
     def _on_frames(self, messages: list[Message]) -> None:
@@ -57,7 +59,7 @@ async def listen(place: Secured) -> AsyncIterator[Callable[..., Listener]]:
 
     yield listener
     for one in made:
-        one.door.close()
+        one.port.close()
         one.socket.close()
 
 
@@ -245,7 +247,8 @@ async def test_a_cut_ends_no_connection_of_another(place: Secured) -> None:
     with closing(sockets.create_server(("127.0.0.1", 0))) as server:
         ours = sockets.create_connection(server.getsockname())
         theirs, _ = server.accept()
-        door = place.security.door(router, CLIENTS)
+        port = open_port("test", router, None)
+        door = place.security.door(port, CLIENTS)
         door.holders[theirs.fileno()] = Holder("revoked", ("10.9.9.9", 1))
         door.holders[os.open(place.folder / "keyring.json", os.O_RDONLY)] = Holder("revoked", ("10.9.9.9", 1))
         assert door.cut(lambda holder: holder.key == "revoked") == 0
@@ -253,7 +256,7 @@ async def test_a_cut_ends_no_connection_of_another(place: Secured) -> None:
         assert ours.recv(5) == b"alive"
         ours.close()
         theirs.close()
-    door.close()
+    port.close()
     router.close(linger=0)
 
 

@@ -1,0 +1,77 @@
+"""What Linux knows of connections and of this process's memory, asked without a Python socket around each descriptor.
+
+libzmq owns the descriptors: an object of ours around one would close it when it is collected.
+"""
+
+import ctypes
+import os
+import socket as sockets
+import struct
+from contextlib import suppress
+
+#: Calls of microseconds, which keep the interpreter's lock; `trim` takes longer and lets it go.
+_quick = ctypes.PyDLL(None)
+_slow = ctypes.CDLL(None)
+_TCP, _TCP_INFO = 6, 11
+_SOL_SOCKET, _SO_LINGER, _SO_COOKIE = 1, 13, 57
+#: On, no seconds: closing tells the other end at once and drops what waits.
+_NO_LINGER = struct.pack("=ii", 1, 0)
+_SHUT_RDWR = 2
+_INFO_BYTES = 232
+_ADDRESS_BYTES = 128
+_U64 = struct.Struct("=Q")
+_BYTES_RECEIVED = 128  # offset in struct tcp_info (linux/tcp.h)
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def cookie(descriptor: int) -> int | None:
+    """The kernel's own number of the socket behind a descriptor, never used twice; None: there is no socket."""
+    found = _option(descriptor, _SOL_SOCKET, _SO_COOKIE, _U64.size)
+    return None if found is None else int(_U64.unpack_from(found)[0])
+
+
+def bytes_received(descriptor: int) -> int | None:
+    """What a TCP connection has brought since it began; None: there is none behind this descriptor."""
+    found = _option(descriptor, _TCP, _TCP_INFO, _INFO_BYTES)
+    return None if found is None else int(_U64.unpack_from(found, _BYTES_RECEIVED)[0])
+
+
+def peer_of(descriptor: int) -> str:
+    """The address of a connection's other end, as host:port; "?" if it is gone or has none."""
+    buffer = ctypes.create_string_buffer(_ADDRESS_BYTES)
+    length = ctypes.c_uint32(_ADDRESS_BYTES)
+    if _quick.getpeername(descriptor, buffer, ctypes.byref(length)) != 0:
+        return "?"
+    family, port = struct.unpack_from("=H", buffer.raw)[0], struct.unpack_from("!H", buffer.raw, 2)[0]
+    if family == sockets.AF_INET:
+        return f"{sockets.inet_ntop(family, buffer.raw[4:8])}:{port}"
+    if family == sockets.AF_INET6:
+        return f"[{sockets.inet_ntop(family, buffer.raw[8:24])}]:{port}"
+    return "?"
+
+
+def shut_down(descriptor: int) -> bool:
+    """End a connection as if its other end had gone; its owner meets that and closes it, which resets it."""
+    _quick.setsockopt(descriptor, _SOL_SOCKET, _SO_LINGER, _NO_LINGER, len(_NO_LINGER))
+    return bool(_quick.shutdown(descriptor, _SHUT_RDWR) == 0)
+
+
+def anonymous_bytes() -> int:
+    """Resident memory of this process that is no file's: LMDB's pages, which the kernel may take back, do not count."""
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - forty times a second
+        _, resident, shared, *_ = file.read().split()
+    return (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+def trim() -> None:
+    """Give free memory back to the kernel, where the allocator can (glibc)."""
+    with suppress(AttributeError):
+        _slow.malloc_trim(0)
+
+
+def _option(descriptor: int, level: int, name: int, size: int) -> bytes | None:
+    buffer = ctypes.create_string_buffer(size)
+    length = ctypes.c_uint32(size)
+    if _quick.getsockopt(descriptor, level, name, buffer, ctypes.byref(length)) != 0:
+        return None
+    return buffer.raw
