@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -34,6 +35,12 @@ CUT_PAUSE_S = 0.1
 #: Free memory is given back at most so often, when nothing waits and the memory has grown by so much since.
 TRIM_S, TRIM_BYTES = 5.0, 64 << 20
 LOG_INTERVAL_S = 10.0
+#: Cuts that are remembered for `recent_cuts`.
+CUTS_KEPT = 1_000
+
+
+#: Where there is no limit.
+DESCRIPTORS_MAX = 1 << 20
 
 
 class GuardLimits(NamedTuple):
@@ -42,7 +49,7 @@ class GuardLimits(NamedTuple):
     memory_bytes: int = 1 << 30
     connection_bytes: int = 64 << 20
     port_bytes: int = 192 << 20
-    descriptors: int = 1 << 20
+    descriptors: int = DESCRIPTORS_MAX
     reserve: int = 128
 
 
@@ -50,8 +57,10 @@ def raise_descriptors() -> int:
     """Allow this process as many descriptors as it may allow itself; how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
+        with suppress(OSError, ValueError):  # a hard limit above what the kernel allows
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else DESCRIPTORS_MAX
 
 
 def open_port(name: str, socket: ZmqSocket, guard: "Guard | None", *, clients: bool = True, reads: bool = True) -> Port:
@@ -78,6 +87,7 @@ class Guard:
         self.ports: list[Port] = []
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger()
+        self._cuts: list[tuple[float, str, str]] = []
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
         self._lock = threading.Lock()
         self._ending = False
@@ -116,6 +126,10 @@ class Guard:
     def connections(self) -> int:
         """Of all ports."""
         return sum(len(port.connections) for port in self.ports)
+
+    def recent_cuts(self, now_s: float, within_s: float) -> "Counter[tuple[str, str]]":
+        """How many connections were cut, by port and reason."""
+        return Counter((port, why) for at_s, port, why in list(self._cuts) if now_s - at_s < within_s)
 
     # ------------------------------------------------------------------ in the thread
 
@@ -164,7 +178,7 @@ class Guard:
             self._trimmed_at, self._trimmed_bytes = now_s, kernel.anonymous_bytes()
 
     def _was_cut(self, cut: Cut) -> None:
-        """On the loop, or in the thread."""
+        self._cuts = [*self._cuts[-CUTS_KEPT:], (time.monotonic(), cut.port, cut.why)]
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._tell, cut)
 

@@ -95,6 +95,8 @@ def remarks(replicas: Iterable[Mapping[str, Any]]) -> None:
             times = "once" if one["restarts"] == 1 else f"{one['restarts']} times"
             why = f"last after {one['last_restart']} at {last:%Y-%m-%d %H:%M:%S}"
             error(f"replica {one['replica']}: its supervisor has restarted it {times}, {why}; see its log")
+        for sentence in one.get("limits", ()):
+            error(f"replica {one['replica']}: {sentence}")
         clock = one.get("clock") or {}
         if one["replica"] in clock.get("beyond", ()):
             offset = clock["offsets_us"][str(one["replica"])] / 1e6

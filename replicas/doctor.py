@@ -7,6 +7,7 @@ what each replica says, and whether they say the same.
 import asyncio
 import ctypes
 import os
+import resource
 import socket
 import tempfile
 import time
@@ -36,6 +37,7 @@ Verdict: TypeAlias = Literal["ok", "warning", "failed"]
 SYNC_SLOW_S = 0.05
 SYNC_TRIES = 5
 FREE_MIN_BYTES = 1 << 30
+DESCRIPTORS_MIN = 4_096
 CONNECT_TIMEOUT_S = 1.0
 CLOCK_OFFSET_MAX_S = 0.5
 #: adjtimex(2): the kernel's clock is not disciplined by anybody.
@@ -55,7 +57,7 @@ class Finding:
 
 def machine() -> list[Finding]:
     """What all replicas here stand on."""
-    return [*versions(), *clock()]
+    return [*versions(), *clock(), *descriptors()]
 
 
 def examine(config: ReplicaConfig, role: str) -> list[Finding]:
@@ -79,6 +81,16 @@ def versions() -> Iterator[Finding]:
         what = "this libzmq was built without CURVE, so no keys can be used"
         yield Finding("versions", "warning", what, "install pyzmq from its wheel")
     yield Finding("versions", "ok", f"ringcast {VERSION}, {said}")
+
+
+def descriptors() -> Iterator[Finding]:
+    """How many files and connections a process may open here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < DESCRIPTORS_MIN:
+        what = f"a process may open {hard} files and connections (RLIMIT_NOFILE)"
+        yield Finding("descriptors", "warning", what, f"raise the hard limit to {DESCRIPTORS_MIN} or more")
+    else:
+        yield Finding("descriptors", "ok", "enough files and connections may be open (RLIMIT_NOFILE)")
 
 
 def clock() -> Iterator[Finding]:
@@ -270,6 +282,8 @@ def _states(replicas: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
             yield Finding("replicas", "failed", f"{who} is {one['state']}{why}", step)
         else:
             yield Finding("replicas", "ok", f"{who} serves")
+        for sentence in one.get("limits", ()):
+            yield Finding("limits", "warning", f"{who}: {sentence}", "docs/operations.md, Limits of a process")
         if found := lacks(one):
             step = "wait until it is whole, and replace or remove no other replica before"
             yield Finding("replicas", "warning", f"{who} {found}", step)

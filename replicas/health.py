@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from replicas import supervisor
+from replicas.limits import GuardMetrics
 
 REQUEST_BYTES_MAX = 8 << 10
 REQUEST_TIMEOUT_S = 5.0
@@ -47,6 +48,7 @@ class HealthServer:
         self._registry.register(_Late(metrics))
         self._registry.register(_Build(role))
         self._registry.register(_Restarts())
+        self._registry.register(GuardMetrics())
         ProcessCollector(registry=self._registry)
         self._server: asyncio.Server | None = None
         self._connections = 0

@@ -25,7 +25,7 @@ import zmq
 from broker.guard import Guard, GuardLimits, raise_descriptors
 from broker.security import Security
 from broker.sockets import AddressRefused
-from replicas import logs, supervisor
+from replicas import limits, logs, supervisor
 from replicas.bus.addresses import blame, keys_of
 from replicas.health import HealthServer
 from replicas.settings import Config, ConfigError, ReplicaConfig
@@ -50,6 +50,7 @@ class ReplicaProcess(ABC, Generic[Config]):
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self.security: Security | None = None
         self.guard = Guard(_guard_limits(config))
+        limits.guarded_by(self.guard)
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
 
@@ -137,13 +138,9 @@ class ReplicaProcess(ABC, Generic[Config]):
 
 
 def _guard_limits(config: ReplicaConfig) -> GuardLimits:
-    """Raises ConfigError."""
-    descriptors, reserve = raise_descriptors(), config.descriptor_reserve
-    if reserve > descriptors // 2:
-        raise ConfigError(
-            f"descriptor_reserve = {reserve}: at most half of the {descriptors} file descriptors that this process may "
-            "open (RLIMIT_NOFILE): lower it, or raise the limit"
-        )
+    """Half of the descriptors at most are the reserve, however few there are."""
+    descriptors = raise_descriptors()
+    reserve = min(config.descriptor_reserve, descriptors // 2)
     return GuardLimits(config.memory_bytes, config.connection_bytes, config.port_bytes, descriptors, reserve)
 
 

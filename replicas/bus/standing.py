@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from replicas import supervisor
+from replicas import limits, supervisor
 from replicas.bus.accepted_loss import advice
 from replicas.bus.clock_reset import shown
 from replicas.bus.config import BusConfig
@@ -117,4 +117,5 @@ def status_of(core: Core, config: BusConfig, asides: Sequence[Aside] = (), *, le
         "wall_us": wall_us(),
         "clock": shown(status.clocks),
         **supervisor.report(),
+        **limits.report(),
     }

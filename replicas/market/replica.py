@@ -9,7 +9,7 @@ import zmq
 from broker.grants import BUYERS, SELLERS
 from broker.security import CLIENTS
 from broker.sockets import SocketLimits, bind, open_socket
-from replicas import supervisor
+from replicas import limits, supervisor
 from replicas.health import HealthServer
 from replicas.hosting import ReplicaProcess, host
 from replicas.market.config import MarketConfig, endpoints
@@ -125,6 +125,7 @@ class MarketReplica(ReplicaProcess[MarketConfig]):
             "party": str(self.party),
             "bus": self.session.welcome.replica,
             "products": self.products.replica,
+            **limits.report(),
             "clients": self.gateway.connections,
             "busy": self.gateway.busy,
             "orders": dict(self.functions.purchases.counters),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from replicas import supervisor
+from replicas import limits, supervisor
 from replicas.asides import Asides
 from replicas.products.admin import ProductAdmin
 from replicas.products.config import MemberAddress
@@ -211,6 +211,7 @@ class ProductMember:
             "set_aside": tuple({**one._asdict(), "folder": str(one.folder)} for one in self.asides.found),
             "advice": self.advice(),
             **supervisor.report(),
+            **limits.report(),
         }
 
     def _snapshot(self) -> Plain:
