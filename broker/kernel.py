@@ -8,6 +8,7 @@ import os
 import socket as sockets
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 #: Calls of microseconds, which keep the interpreter's lock; `trim` takes longer and lets it go.
 _quick = ctypes.PyDLL(None)
@@ -21,6 +22,8 @@ _INFO_BYTES = 232
 _ADDRESS_BYTES = 128
 _U64 = struct.Struct("=Q")
 _BYTES_RECEIVED = 128  # offset in struct tcp_info (linux/tcp.h)
+#: Of cgroup v2 and v1, as a container sees its own; "max" is none.
+_MEMORY_LIMITS = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -61,6 +64,14 @@ def anonymous_bytes() -> int:
     with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - forty times a second
         _, resident, shared, *_ = file.read().split()
     return (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+def memory_limit() -> int | None:
+    """What the cgroup of this process (a container's) allows it; None: there is no limit."""
+    for path in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):
+            return int(path.read_text(encoding="ascii"))
+    return None
 
 
 def trim() -> None:

@@ -22,6 +22,7 @@ from typing import Any, Generic
 import structlog
 import zmq
 
+from broker import kernel
 from broker.guard import Guard, GuardLimits, raise_descriptors
 from broker.security import Security
 from broker.sockets import AddressRefused
@@ -138,10 +139,11 @@ class ReplicaProcess(ABC, Generic[Config]):
 
 
 def _guard_limits(config: ReplicaConfig) -> GuardLimits:
-    """Half of the descriptors at most are the reserve, however few there are."""
+    """Half of the descriptors at most are the reserve, however few there are; and no container's limit is passed."""
     descriptors = raise_descriptors()
     reserve = min(config.descriptor_reserve, descriptors // 2)
-    return GuardLimits(config.memory_bytes, config.connection_bytes, config.port_bytes, descriptors, reserve)
+    memory_bytes = min(config.memory_bytes, kernel.memory_limit() or config.memory_bytes)
+    return GuardLimits(memory_bytes, config.connection_bytes, config.port_bytes, descriptors, reserve)
 
 
 def advertised(bound: str, address: str | None) -> str:

@@ -309,6 +309,16 @@ def test_what_is_no_connection(tmp_path: Path) -> None:
     assert 1 * MIB < kernel.anonymous_bytes() < 1 << 34
 
 
+@pytest.mark.parametrize(("text", "limit"), [("536870912\n", 512 * MIB), ("max\n", None)])
+def test_the_limit_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, limit: int | None
+) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(text)
+    monkeypatch.setattr(kernel, "_MEMORY_LIMITS", [tmp_path / "missing", file])
+    assert kernel.memory_limit() == limit
+
+
 # ---------------------------------------------------------------- descriptors
 
 
