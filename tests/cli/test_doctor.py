@@ -54,7 +54,7 @@ def test_a_healthy_cluster(ringcast: Ringcast, secured: LocalCluster) -> None:
     found = document(ringcast("doctor", "--cluster", str(secured.path), "--json"))
     assert found["verdict"] in {"ok", "warning"}
     assert {one["check"] for one in found["findings"]["bus 1"]} == {"disk", "sync", "ports", "keys"}
-    assert {one["check"] for one in found["findings"]["this machine"]} == {"versions", "clock"}
+    assert {one["check"] for one in found["findings"]["this machine"]} == {"versions", "clock", "descriptors"}
     checked = document(ringcast("doctor", "--config", secured.replicas[1].config, "--json"))
     assert not [one for one in checked["findings"]["bus 1"] if one["verdict"] == "failed"]
 
