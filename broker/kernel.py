@@ -10,14 +10,13 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from broker import resets
+
 #: Calls of microseconds, which keep the interpreter's lock; `trim` takes longer and lets it go.
 _quick = ctypes.PyDLL(None)
 _slow = ctypes.CDLL(None)
 _TCP, _TCP_INFO = 6, 11
-_SOL_SOCKET, _SO_LINGER, _SO_COOKIE = 1, 13, 57
-#: On, no seconds: closing tells the other end at once and drops what waits.
-_NO_LINGER = struct.pack("=ii", 1, 0)
-_SHUT_RDWR = 2
+_SOL_SOCKET, _SO_COOKIE = 1, 57
 _INFO_BYTES = 232
 _ADDRESS_BYTES = 128
 _U64 = struct.Struct("=Q")
@@ -54,9 +53,18 @@ def peer_of(descriptor: int) -> str:
 
 
 def shut_down(descriptor: int) -> bool:
-    """End a connection as if its other end had gone; its owner meets that and closes it, which resets it."""
-    _quick.setsockopt(descriptor, _SOL_SOCKET, _SO_LINGER, _NO_LINGER, len(_NO_LINGER))
-    return bool(_quick.shutdown(descriptor, _SHUT_RDWR) == 0)
+    """End a connection as if its other end had gone (broker/resets.py); its owner meets that and closes it."""
+    try:
+        connection = sockets.socket(fileno=descriptor)
+    except OSError:
+        return False
+    try:
+        resets.end(connection)
+    except OSError:
+        return False
+    finally:
+        connection.detach()
+    return True
 
 
 def anonymous_bytes() -> int:
