@@ -159,11 +159,13 @@ def test_what_replicas_say_is_compared() -> None:
         {**good, "replica": 2, "version": "2", "members": (1, 2, 3), "wall_us": 9_000_000},
         {**good, "replica": 3, "state": "no quorum", "members": (1, 2, 3), "wall_us": 0, "possible_loss": True},
         {"replica": 4, "error": "no answer within 1 s"},
+        {**good, "replica": 5, "state": "outside the ring", "links": "does not hear replica 2", "wall_us": 0},
     ]
     found = doctor.compare(rows, 0)
     said = {one.what: one.verdict for one in found}
     assert said["replica 1 serves"] == "ok"
     assert said["replica 3 is no quorum"] == said["replica 4: no answer within 1 s"] == "failed"
+    assert said["replica 5 is outside the ring (does not hear replica 2)"] == "failed"
     assert said["version differs: 1 and 2"] == "warning"
     assert said["the clock of replica 2 is +9.0 s from this machine's"] == "warning"
     assert doctor.worst(found) == "failed"

@@ -92,3 +92,10 @@ def test_lag_and_health_are_of_all() -> None:
     assert [found.lag(one) for one in found.replicas] == [0, 6, 10]
     assert (found.health, found.serving, found.quorum) == ("degraded", 2, 2)
     assert snapshot(gone(2), gone(3)).health == "down"
+
+
+def test_a_broken_link_is_an_alarm_of_who_is_outside_the_ring() -> None:
+    outside = row(3, ring=(1, 2), in_ring=False, links="does not hear replica 2")
+    beside = row(2, ring=(1, 2), in_ring=True, links="does not hear replica 3")
+    alarms = [one.alarms for one in snapshot(outside, beside).heard]
+    assert alarms == [(), (), ("outside the ring: does not hear replica 2",)]
