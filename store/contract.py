@@ -261,6 +261,21 @@ class LogStore(Protocol):
     def read_chunk(self, snapshot: str, index: int) -> bytes:
         """One chunk as it travels. Raises SnapshotGone, ChunkDamaged."""
 
+    def drop_snapshot(self, name: str) -> None:
+        """Delete a file that is damaged; nothing happens if it is gone."""
+
+    def scrub_rows(self, table: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Read a table from end to end, holding no transaction between two steps: (bytes, what is damaged).
+
+        Raises StoreClosed.
+        """
+
+    def scrub_snapshots(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The same of the snapshot files, by their names."""
+
+    def table_bytes(self) -> int:
+        """Bytes that the tables take on disk."""
+
     def staging(self) -> Staging | None:
         """What was received so far of a snapshot."""
 

@@ -52,6 +52,7 @@ from store.recovery import (
     damaged_chunks,
 )
 from store.reserve import Reserve
+from store.scrub import Scrubbed, scrub_files, scrub_table
 from store.snapshot import Row, SnapshotFolder, decode_slot, encode_chunks, snapshot_name
 from store.transaction import (
     CLEAN_STOP_KEY,
@@ -419,6 +420,21 @@ class LmdbStore:
 
     def read_chunk(self, snapshot: str, index: int) -> bytes:
         return self._snapshots.read_chunk(snapshot, index)
+
+    def drop_snapshot(self, name: str) -> None:
+        self._snapshots.drop(lambda file: file.name == name)
+
+    def scrub_rows(self, table: str) -> Scrubbed:
+        def damaged(key: bytes, value: bytes) -> str | None:
+            return None if decode_row(key, value) is not None else RowDamaged(self.path, table, key).why
+
+        return scrub_table(self._environment, table, damaged)
+
+    def scrub_snapshots(self) -> Scrubbed:
+        return scrub_files(self._snapshots)
+
+    def table_bytes(self) -> int:
+        return sum(map(self._environment.used_bytes, TABLES))
 
     def staging(self) -> Staging | None:
         environment = self._environment

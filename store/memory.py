@@ -374,6 +374,19 @@ class MemoryStore:
         check_chunk(snapshot, index, chunks[index])
         return chunks[index]
 
+    def drop_snapshot(self, name: str) -> None:
+        self._content.snapshots.pop(name, None)
+
+    def scrub_rows(self, table: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Memory has no checksums."""
+        yield sum(len(key) + len(value) for key, value in self.rows(table)), ()
+
+    def scrub_snapshots(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        yield sum(made.size_bytes for made in self.snapshots()), ()
+
+    def table_bytes(self) -> int:
+        return sum(len(key) + len(value) for table in TABLES for key, value in self.rows(table))
+
     def staging(self) -> Staging | None:
         return staging_of(self._content)
 

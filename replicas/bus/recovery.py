@@ -43,16 +43,20 @@ class Opened:
     set_aside: Aside | None = None
 
 
-def open_store(config: BusConfig, bounds: TopicBounds) -> Opened:
-    """Open the data folder and read everything back. Raises FolderInUse, WrongFolder, DiskFull, DiskFailed."""
-    aside = None
-    try:
-        return _open(config, bounds, None)
-    except (StoreDamaged, RowError) as error:
-        why = error.why if isinstance(error, StoreDamaged) else str(error)
-        aside = remember_and_set_aside(config.data, why, wall_us())
-        log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
-        log.critical("data_set_aside", moved_to=str(aside.folder), why=why, rule="D6", next=NEXT)
+def open_store(config: BusConfig, bounds: TopicBounds, distrust: str = "") -> Opened:
+    """Open the data folder and read everything back. Raises FolderInUse, WrongFolder, DiskFull, DiskFailed.
+
+    `distrust`: why the folder is set aside whatever it says.
+    """
+    why = distrust
+    if not distrust:
+        try:
+            return _open(config, bounds, None)
+        except (StoreDamaged, RowError) as error:
+            why = error.why if isinstance(error, StoreDamaged) else str(error)
+    aside = remember_and_set_aside(config.data, why, wall_us())
+    log = structlog.get_logger().bind(member=config.id, ring_id=config.ring)
+    log.critical("data_set_aside", moved_to=str(aside.folder), why=why, rule="D6", next=NEXT)
     return _open(config, bounds, aside)
 
 

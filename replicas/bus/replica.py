@@ -24,6 +24,7 @@ from replicas.bus.recovery import open_store
 from replicas.bus.retention import retention_of
 from replicas.bus.shell import INVARIANTS_INTERVAL_S, Shell
 from replicas.bus.standing import staying
+from replicas.bus.state_scrub import StateScrub
 from replicas.bus.topics import TopicBounds
 from replicas.health import HealthServer
 from replicas.hosting import CLOSE_TIMEOUT_S, HALTED, REMOVED, ReplicaProcess, advertised, host
@@ -75,13 +76,16 @@ class BusReplica(ReplicaProcess[BusConfig]):
         self._know_members()
         self.background(self.links.run())
         self.background(self.retention.run())
-        shell.retained.scrubber = self.scrubber = Scrubber(
+        self.state_scrub = StateScrub(shell, self.retention.make_snapshot)
+        self.retention.on_damage = self.state_scrub.met
+        self.state_scrub.scrubber = shell.retained.scrubber = self.scrubber = Scrubber(
             config.id,
-            [shell.retained.part()],
+            [shell.retained.part(), *self.state_scrub.parts()],
             bytes_per_second=config.scrub_bytes_per_second,
             pause_s=config.scrub_pause,
         )
         self.background(self.scrubber.run())
+        self.background(self.state_scrub.run())
         self.background(shell.asides.watch(lambda: shell.cluster() if shell.core.takes_part and shell.core.view else 0))
         self.background(self._verify())
         if config.check_invariants:

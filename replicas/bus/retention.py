@@ -21,7 +21,7 @@ from replicas.clocks import now_us
 from ringcast.strict import Plain
 from sequencer import output as o
 from store.contract import LogStore, SnapshotFile
-from store.errors import DiskFull, StoreClosed, StoreError
+from store.errors import DiskFull, RowDamaged, StoreClosed, StoreError
 
 CHECK_INTERVAL_S = 0.1
 #: What is owed is looked up so often; in a hurry at each check.
@@ -87,6 +87,8 @@ class Retention:
         self._looked_us = -LOOK_INTERVAL_US
         self._more = False  # a step of a large trim is made, and more is owed
         self._failed = False
+        self._told = ""  # the snapshot that the core knows of
+        self.on_damage: Callable[[str], object] = lambda _: None  # a row of the state machine, met by a snapshot
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,6 +102,8 @@ class Retention:
             except StoreClosed:
                 continue  # the core is being restarted
             except StoreError as error:
+                if isinstance(error, RowDamaged):
+                    self.on_damage(error.why)
                 self._fail(error)
                 await asyncio.sleep(1.0)
 
@@ -113,6 +117,7 @@ class Retention:
         """Make a snapshot if one is due, ask for a trim if one is owed."""
         store = self._store()
         newest = next(iter(store.snapshots()), None)
+        self._tell(newest)
         hurry = self._more or self._presses(store) or self._bytes_since(store, newest) >= self.config.snapshot_bytes
         if not hurry and now_us() - self._looked_us < LOOK_INTERVAL_US:
             return
@@ -221,9 +226,16 @@ class Retention:
             await self._flush()
         made = await asyncio.to_thread(store.make_snapshot, self.config.snapshot_chunk_bytes)
         self._pause_us = min(SNAPSHOT_PAUSE_MAX_US, max(SNAPSHOT_PAUSE_US, (now_us() - started) * SNAPSHOT_SHARE))
-        self._feed_event(o.SnapshotMade(made.name, made.slot, made.chain, made.chunks))
+        self._tell(made)
         self._log.info("snapshot_made", name=made.name, slot=made.slot, bytes=made.size_bytes)
         return made
+
+    def _tell(self, newest: SnapshotFile | None) -> None:
+        """The core serves the newest file that is there; a damaged one may have been dropped."""
+        name = newest.name if newest is not None else ""
+        if newest is not None and name != self._told:
+            self._feed_event(o.SnapshotMade(newest.name, newest.slot, newest.chain, newest.chunks))
+        self._told = name
 
     # ------------------------------------------------------------------ trims
 

@@ -15,7 +15,7 @@ from replicas.bus.rows import number_key
 from sequencer import messages as m
 from sequencer import output as o
 from store.contract import APPLIED_KEY, NO_CHAIN, LogStore
-from store.errors import RecordDamaged, StoreError
+from store.errors import ChunkDamaged, RecordDamaged, StoreError
 from store.snapshot import decode_slot
 
 #: One message, and one answer: what the asker's FETCH may bring on its way at once.
@@ -141,5 +141,10 @@ class Serving:
         return StoredBackfilled(first, before, tuple(reversed(bodies)), tuple(reversed(notes)))
 
     def _chunk(self, serve: o.ServeChunk) -> m.Message:
-        data = self._store.read_chunk(serve.snapshot, serve.index)
+        """A damaged file goes at once (C1): the asker asks another member, and a new one is made here."""
+        try:
+            data = self._store.read_chunk(serve.snapshot, serve.index)
+        except ChunkDamaged:
+            self._store.drop_snapshot(serve.snapshot)
+            raise
         return m.SnapshotChunk(serve.view, serve.snapshot, serve.slot, serve.chain, serve.index, serve.count, data)

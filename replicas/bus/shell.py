@@ -390,8 +390,14 @@ class Shell:
     def _disk_failed(self, error: Exception) -> None:
         self.stop(4, f"the disk failed, nothing is written any more (D5): {error}")
 
-    def _restart(self) -> None:
-        """A repaired or wiped disk is read again from the start, by a new core (D6, V0)."""
+    def start_over(self, why: str) -> None:
+        """D6: the folder cannot be trusted, and a quorum can spare this member."""
+        if not self._core_ended:
+            self._core_ended = True
+            self._restart(why)
+
+    def _restart(self, distrust: str = "") -> None:
+        """A repaired, wiped or new disk is read from the start, by a new core (D6, V0)."""
         if self._stopped:
             return
         self.log.warning("core_restarted")
@@ -404,7 +410,7 @@ class Shell:
         if self.gateway is not None:
             self.gateway.abandon(restarting)
         try:
-            opened = open_store(self.config, self.bounds)
+            opened = open_store(self.config, self.bounds, distrust)
         except StoreError as error:
             self.stop(4, str(error))
             return

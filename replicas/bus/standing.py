@@ -74,6 +74,13 @@ def staying(core: Core) -> int:
     return sum(peer.status is not None and not peer.status.leaving for peer in peers)
 
 
+def can_spare(core: Core) -> bool:
+    """A quorum without this member remembers, is heard and stays: it may come back as a wiped one (V0)."""
+    peers = [core.peer(member).status for member in core.members if member != core.me and core.is_heard(member)]
+    able = sum(status is not None and not status.leaving and not status.wiped for status in peers)
+    return able >= majority(core.members)
+
+
 def status_of(core: Core, config: BusConfig, asides: Sequence[Aside] = (), *, leaving: bool) -> Mapping[str, Plain]:
     """The core's part of the query `status` (docs/wire.md, "Queries")."""
     status = core.status()
