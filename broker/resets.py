@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 _SO_ATTACH_FILTER = 26
 
 
@@ -42,9 +44,13 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 def ignore(port: int) -> None:
     """Drop resets that come to any connection of this process's listener at `port`, now and later."""
-    if sys.platform == "linux":
+    if sys.platform != "linux":
+        return
+    try:
         for one in _sockets_at(port):  # what the listener accepts inherits its filter
             _attach(one, _NO_RESETS)
+    except OSError as error:  # a kernel or a sandbox without filters
+        structlog.get_logger().warning("resets_not_ignored", port=port, why=str(error))
 
 
 def end(connection: sockets.socket) -> None:
@@ -55,15 +61,15 @@ def end(connection: sockets.socket) -> None:
     if sys.platform != "linux":
         connection.shutdown(sockets.SHUT_RDWR)
         return
-    _attach(connection, _NOTHING)
+    with suppress(OSError):  # without a filter it ends when the other side pauses
+        _attach(connection, _NOTHING)
     connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _NO_LINGER)
     connection.shutdown(sockets.SHUT_RD)
 
 
 def _attach(one: sockets.socket, steps: Sequence[_Step]) -> None:
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    with suppress(OSError):  # a kernel or a sandbox without filters
-        one.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(steps), ctypes.addressof(program)))
+    one.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(steps), ctypes.addressof(program)))
 
 
 def _sockets_at(port: int) -> Iterator[sockets.socket]:
