@@ -23,6 +23,7 @@ class RingTime(Member):
         self.clocks = Clocks(self.config.clock_window_ms * MS)
         self.begun_us = self.now_us
         self.grown_us = self.now_us  # since when, at the latest, the log ends where it does
+        self.clocks_known = False  # of a quorum, as of the last judgement, like `clock_beyond`
         self.clock_beyond = False
         self.time_ahead = False
         self.judged_us = NEVER
@@ -69,6 +70,7 @@ class RingTime(Member):
             return
         self.judged_us, self.judged_lead_us = self.now_us, lead_us
         quorum_us, bound_us = self.quorum_time_us(), self.config.clock_bound_ms * MS
+        self.clocks_known = quorum_us is not None
         offset_us = self.wall_us - quorum_us if quorum_us is not None else 0
         beyond = not self.rules.clock_is_right(offset_us, bound_us)
         if beyond != self.clock_beyond:
@@ -96,7 +98,7 @@ class RingTime(Member):
         `waiting`: there is something to order. It is not left for longer than half of `token_timeout`: members that
         hold each other for right must not stop the ring.
         """
-        if self.quorum_time_us() is None:
+        if not self.clocks_known:
             return self.now_us - self.begun_us < self.config.clock_wait_ms * MS
         if not self.clock_beyond or not self.is_right_elsewhere(view):
             return False
