@@ -30,6 +30,8 @@ PAUSE_MS, PAUSE_SHORT_MS, LOOK_S = 25, 5, 1.0
 GROWTH_BYTES = 16 << 20
 #: Who holds less is not worth a cut when memory is short.
 WORTH_BYTES = 1 << 20
+#: So much waits in the kernel of a connection whose other end does not read; libzmq's queue behind it is not seen.
+UNSENT_BYTES = 64 << 10
 #: Cut because memory is short: the next one only after so long, or when it has grown further.
 CUT_PAUSE_S = 0.1
 #: Free memory is given back at most so often, when nothing waits and the memory has grown by so much since.
@@ -161,12 +163,13 @@ class Guard:
             self._trim(now_s)
 
     def _relieve(self, alive: Sequence[tuple[Port, Accepted]], memory: int, now_s: float) -> None:
-        """Memory is short: cut who holds most."""
+        """Memory is short: cut the connection that holds most, else one that does not read its answers."""
         if now_s - self._cut_at < CUT_PAUSE_S and memory - self._cut_bytes < GROWTH_BYTES:
             return
-        port, one = max(alive, key=lambda pair: pair[1].held, default=(None, None))
-        if port is None or one is None or one.held < WORTH_BYTES:
+        worth = [pair for pair in alive if pair[1].held >= WORTH_BYTES or pair[1].unsent >= UNSENT_BYTES]
+        if not worth:
             return
+        port, one = max(worth, key=lambda pair: (pair[1].held if pair[1].held >= WORTH_BYTES else 0, pair[1].unsent))
         self._cut_at, self._cut_bytes = now_s, memory
         port.cut(one, "memory_bytes", self.limits.memory_bytes * 3 // 4)
 

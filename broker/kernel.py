@@ -9,6 +9,7 @@ import socket as sockets
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from broker import resets
 
@@ -21,6 +22,7 @@ _INFO_BYTES = 232
 _ADDRESS_BYTES = 128
 _U64 = struct.Struct("=Q")
 _BYTES_RECEIVED = 128  # offset in struct tcp_info (linux/tcp.h)
+_TRAFFIC = struct.Struct("=Q8xI")  # bytes received, segments out and in, bytes not sent
 #: Of cgroup v2 and v1, as a container sees its own; "max" is none.
 _MEMORY_LIMITS = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -32,10 +34,17 @@ def cookie(descriptor: int) -> int | None:
     return None if found is None else int(_U64.unpack_from(found)[0])
 
 
-def bytes_received(descriptor: int) -> int | None:
-    """What a TCP connection has brought since it began; None: there is none behind this descriptor."""
+class Traffic(NamedTuple):
+    """Of a TCP connection. `received`: bytes since it began; `unsent`: bytes in its queue to the other end."""
+
+    received: int
+    unsent: int
+
+
+def traffic(descriptor: int) -> Traffic | None:
+    """None: there is no TCP connection behind this descriptor."""
     found = _option(descriptor, _TCP, _TCP_INFO, _INFO_BYTES)
-    return None if found is None else int(_U64.unpack_from(found, _BYTES_RECEIVED)[0])
+    return None if found is None else Traffic(*_TRAFFIC.unpack_from(found, _BYTES_RECEIVED))
 
 
 def peer_of(descriptor: int) -> str:

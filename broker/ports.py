@@ -31,6 +31,7 @@ SUBSCRIBER_BYTES, SUBSCRIBERS_BYTES, SUBSCRIBER_BYTES_A_SECOND = 512 << 10, 4 <<
 class Accepted:
     """One connection. `received`, `held`: as of the last look; `base`: what had been taken of its descriptor before.
 
+    `unsent`: what waits in the kernel for the other end; if it does not read, libzmq holds more behind that.
     `cut`: why it was ended, "" = it was not.
     """
 
@@ -42,6 +43,7 @@ class Accepted:
     received: int = 0
     held: int = 0
     taken: int = 0
+    unsent: int = 0
     cut: str = ""
 
 
@@ -146,8 +148,8 @@ class Port:
         self._gone(descriptor)
         self.meter.discarded.discard(descriptor)
         # Some of it may have been taken before we hear of it: what came until now counts as taken.
-        received = kernel.bytes_received(descriptor) or 0
-        base = self.meter.taken.get(descriptor, 0) - received
+        found_traffic = kernel.traffic(descriptor)
+        base = self.meter.taken.get(descriptor, 0) - (found_traffic.received if found_traffic else 0)
         address = kernel.peer_of(descriptor)
         found = self.connections[descriptor] = Accepted(descriptor, cookie, address, time.monotonic(), base)
         if descriptor >= self.limits.descriptors:
@@ -194,10 +196,11 @@ class Port:
         taken = self.meter.taken.get(descriptor, 0) - one.base
         if not self.reads:
             taken = int((now_s - one.since_s) * SUBSCRIBER_BYTES_A_SECOND)
-        received = kernel.bytes_received(descriptor)
-        if received is None or received < one.received:
+        traffic = kernel.traffic(descriptor)
+        if traffic is None or traffic.received < one.received:
             self.connections.pop(descriptor, None)  # its event is under way, or the descriptor is another one's
             return False
+        received, one.unsent = traffic
         held = max(0, received - taken)
         if read_all and taken != one.taken:
             # Commands of ZMTP, such as heartbeats, are received and never taken. But all that had come when the socket

@@ -125,7 +125,7 @@ async def test_connections_that_are_too_much_together_are_cut_largest_first(plac
 async def test_a_message_of_too_many_parts_cuts_its_sender(place: Place) -> None:
     place.read()
     assert await flooded(Flood(place.endpoint), frame(b"", more=True) * (PARTS_MAX + 1) + frame(b""), 3 * PARTS_MAX)
-    assert place.port.counters["cut_parts"] == 1
+    await until(lambda: place.port.counters["cut_parts"] == 1)
 
 
 @pytest.mark.parametrize("kind", [zmq.PUB, zmq.XPUB])
@@ -138,7 +138,7 @@ async def test_a_flood_of_subscriptions_is_cut(kind: int) -> None:
     sending = asyncio.create_task(_send_always(sender))
     subscriptions = b"".join(frame(b"\x01%09d" % number + b"t" * 200) for number in range(1_000))
     assert await flooded(Flood(place.endpoint, b"SUB"), subscriptions, 40 * MIB)
-    assert place.port.counters["cut_connection_bytes"] == 1
+    await until(lambda: place.port.counters["cut_connection_bytes"] == 1)
     sending.cancel()
     place.port.close()
     sender.close()
@@ -191,6 +191,23 @@ async def test_when_memory_is_short_who_holds_most_is_cut(place: Place, monkeypa
         assert await asyncio.to_thread(large.wait_cut)
 
 
+async def test_when_memory_is_short_who_does_not_read_its_answers_is_cut(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.read()
+    assert place.reader is not None
+    with Flood(place.endpoint) as silent, Flood(place.endpoint) as innocent:
+        silent.send(frame(b"ask"))
+        await until(lambda: bool(place.messages))
+        for _ in range(200):
+            place.reader.send((place.messages[0][0], b"x" * 100_000))
+        await until(lambda: any(one.unsent > 100_000 for one in place.port.connections.values()))
+        monkeypatch.setattr(kernel, "anonymous_bytes", lambda: 1 << 40)
+        await until(lambda: place.port.counters["cut_memory_bytes"] >= 1)
+        monkeypatch.undo()
+        await until(lambda: [one.address for one in place.port.connections.values()] == [innocent.address])
+
+
 async def test_memory_is_given_back_once_after_it_has_grown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.guard.close()
     trims: list[int] = []
@@ -211,15 +228,16 @@ def measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> Accepted:
     """A connection of which the test says what the kernel received; nothing looks but the test."""
     place.guard.close()
     one = place.port.connections[7] = Accepted(7, 1, "10.0.0.9:1", time.monotonic(), 0)
-    monkeypatch.setattr(kernel, "bytes_received", lambda _: received(one))
+    monkeypatch.setattr(kernel, "traffic", lambda _: received(one))
     return one
 
 
 _received: dict[int, int | None] = {}
 
 
-def received(one: Accepted) -> int | None:
-    return _received.get(one.descriptor, 0)
+def received(one: Accepted) -> kernel.Traffic | None:
+    found = _received.get(one.descriptor, 0)
+    return None if found is None else kernel.Traffic(found, 0)
 
 
 async def test_heartbeats_of_years_are_no_debt(place: Place, measured: Accepted) -> None:
@@ -293,7 +311,7 @@ def test_the_address_of_a_connection(family: int, host: str) -> None:
             )
             ours.sendall(b"x" * 1_000)
             deadline = time.monotonic() + 5
-            while kernel.bytes_received(theirs.fileno()) != 1_000:
+            while kernel.traffic(theirs.fileno()) != (1_000, 0):
                 assert time.monotonic() < deadline
             assert kernel.cookie(theirs.fileno()) != kernel.cookie(ours.fileno())
         assert kernel.peer_of(server.fileno()) == "?"
@@ -302,7 +320,7 @@ def test_the_address_of_a_connection(family: int, host: str) -> None:
 def test_what_is_no_connection(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     assert kernel.cookie(descriptor) is None
-    assert kernel.bytes_received(descriptor) is None
+    assert kernel.traffic(descriptor) is None
     assert kernel.peer_of(descriptor) == "?"
     assert not kernel.shut_down(descriptor)
     os.close(descriptor)
