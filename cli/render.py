@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 PIPE_COLUMNS = 200
+ASIDE_NEXT = "look at the disk, then move the folder away"
 
 
 class _Output(Console):
@@ -109,6 +110,18 @@ def remarks(replicas: Iterable[Mapping[str, Any]]) -> None:
                 f"replica {one['replica']}: its log is {one['log_held_bytes'] / 1e6:.1f} MB beyond retention_bytes, "
                 f"which member {members} still lacks: it gets a snapshot instead once the hard bound is reached (C2)"
             )
+        _damage(one)
+
+
+def _damage(one: Mapping[str, Any]) -> None:
+    """What a replica says is damaged, and what it set aside (D6, R24)."""
+    for aside in one.get("set_aside", ()):
+        folder, why = aside["folder"], aside["why"]
+        error(f"replica {one['replica']}: a damaged folder was set aside: {folder} ({why}); {ASIDE_NEXT}")
+    for part, found in dict(one.get("scrub", {})).items():
+        if count := found["damaged_count"]:
+            names = ", ".join(map(str, found["damaged"]))
+            error(f"replica {one['replica']}: {count} damaged in its {part}, not repaired yet: {names}")
 
 
 def disk_table(replicas: Sequence[Mapping[str, Any]]) -> Table:

@@ -14,7 +14,6 @@ from replicas.bus.verification import verify as compare
 from sequencer.quorum import majority
 
 WATCH_INTERVAL_S = 0.25
-ASIDE_NEXT = "look at the disk, then move the folder away"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,9 +56,6 @@ def _show(replicas: list[dict[str, Any]], json: bool, disk: bool) -> None:
         console.print("possible loss: an operator made a view with `recover --accept-loss`")
     render.remarks(replicas)
     for one in replicas:
-        for aside in one.get("set_aside", ()):
-            folder, why = aside["folder"], aside["why"]
-            render.error(f"replica {one['replica']}: a damaged folder was set aside: {folder} ({why}); {ASIDE_NEXT}")
         if one.get("state") == OUTSIDE:
             _show_trouble(one)
     _show_missing(replicas)
