@@ -34,8 +34,9 @@ WORTH_BYTES = 1 << 20
 UNSENT_BYTES = 64 << 10
 #: Cut because memory is short: the next one only after so long, or when it has grown further.
 CUT_PAUSE_S = 0.1
-#: Free memory is given back at most so often, when nothing waits and the memory has grown by so much since.
-TRIM_S, TRIM_BYTES = 5.0, 64 << 20
+#: Free memory is given back when nothing waits and so much more is in use than at the start: after so long, then less
+#: and less often as long as the memory does not grow further.
+TRIM_S, TRIM_MAX_S, TRIM_BYTES = 5.0, 600.0, 64 << 20
 LOG_INTERVAL_S = 10.0
 #: Cuts that are remembered for `recent_cuts`.
 CUTS_KEPT = 1_000
@@ -96,7 +97,8 @@ class Guard:
         self._thread = threading.Thread(target=self._run, name="ringcast guard", daemon=True)
         self._looked_at, self._looked_bytes = 0.0, self.memory_bytes
         self._cut_at, self._cut_bytes = 0.0, 0
-        self._trimmed_at, self._trimmed_bytes = 0.0, self.memory_bytes
+        self._trim_s, self._trimmed_at = TRIM_S, 0.0
+        self._started_bytes = self._trimmed_bytes = self.memory_bytes
 
     def watch(self, port: Port, *, clients: bool) -> None:
         """Keep a port within its bounds, from now on. `clients`: its connections leave the reserve alone."""
@@ -159,8 +161,8 @@ class Guard:
         alive = [(port, one) for port in self.ports for one in port.look(now_s)]
         if memory > self.limits.memory_bytes * 3 // 4:
             self._relieve(alive, memory, now_s)
-        elif memory - self._trimmed_bytes > TRIM_BYTES:
-            self._trim(now_s)
+        elif memory - self._started_bytes > TRIM_BYTES:
+            self._trim(memory, now_s)
 
     def _relieve(self, alive: Sequence[tuple[Port, Accepted]], memory: int, now_s: float) -> None:
         """Memory is short: cut the connection that holds most, else one that does not read its answers."""
@@ -173,11 +175,14 @@ class Guard:
         self._cut_at, self._cut_bytes = now_s, memory
         port.cut(one, "memory_bytes", self.limits.memory_bytes * 3 // 4)
 
-    def _trim(self, now_s: float) -> None:
+    def _trim(self, memory: int, now_s: float) -> None:
         """What a flood leaves: the allocator keeps it, in the arena of libzmq's thread above all."""
-        if now_s - self._trimmed_at > TRIM_S and sum(port.held for port in self.ports) < WORTH_BYTES:
+        if memory - self._trimmed_bytes > TRIM_BYTES // 4:
+            self._trim_s = TRIM_S
+        if now_s - self._trimmed_at > self._trim_s and sum(port.held for port in self.ports) < WORTH_BYTES:
             kernel.trim()
             self.counters["trims"] += 1
+            self._trim_s = min(2 * self._trim_s, TRIM_MAX_S)
             self._trimmed_at, self._trimmed_bytes = now_s, kernel.anonymous_bytes()
 
     def _was_cut(self, cut: Cut) -> None:

@@ -208,16 +208,25 @@ async def test_when_memory_is_short_who_does_not_read_its_answers_is_cut(
         await until(lambda: [one.address for one in place.port.connections.values()] == [innocent.address])
 
 
-async def test_memory_is_given_back_once_after_it_has_grown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("given_back", "trims"), [(100 * MIB, [0]), (0, [0, 12, 34])])
+async def test_memory_that_has_grown_is_given_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, given_back: int, trims: list[int]
+) -> None:
+    """What cannot be given back is tried for less and less often."""
     place.guard.close()
-    trims: list[int] = []
-    monkeypatch.setattr(kernel, "trim", lambda: trims.append(1))
-    now = time.monotonic()
-    grown = place.guard.memory_bytes + 100 * MIB
-    monkeypatch.setattr(kernel, "anonymous_bytes", lambda: grown)
-    for turn in range(10):
-        place.guard.look(now + 2 * turn)
-    assert trims == [1]
+    now, turn = time.monotonic(), 0
+    memory = [place.guard.memory_bytes + 100 * MIB]
+    tried: list[int] = []
+
+    def trim() -> None:
+        tried.append(turn)
+        memory[0] -= given_back
+
+    monkeypatch.setattr(kernel, "trim", trim)
+    monkeypatch.setattr(kernel, "anonymous_bytes", lambda: memory[0])
+    for turn in range(0, 60, 2):
+        place.guard.look(now + turn)
+    assert tried == trims
 
 
 # ---------------------------------------------------------------- what is measured
