@@ -159,7 +159,7 @@ def _settle(parts: Sequence[_Part]) -> str | None:
             try:
                 part.cluster.wait_ready(part.wanted)
             except MemoryLost as lost:
-                advice = str(lost)
+                advice = str(lost) if advice is None else f"{advice}\n{lost}"
         elif part.cluster.role not in INTERFACES:
             part.cluster.wait_live(part.wanted)
             what = "ordered" if part.cluster.role is BUS else "sold"

@@ -92,9 +92,10 @@ class ProductMember:
         if not self.node.state.standing.alone_lost:
             return None
         return (
-            f"too few replicas have data; this one's folder was damaged and set aside: {told(self.asides.found)}; "
-            "bring the folders of a majority back, restore a backup (`ringcast products restore`), or, for a new and "
-            "empty store, delete the *set-aside.json beside each data folder and start all"
+            f"too few replicas of the product store have data; replica {self.node.member}'s folder was damaged and set "
+            f"aside: {told(self.asides.found)}; bring the folders of a majority back, restore a backup (`ringcast "
+            "products restore`), or, for a new and empty store, delete the *set-aside.json beside each data folder and "
+            "start all"
         )
 
     def damage(self) -> str:
