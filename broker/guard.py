@@ -33,7 +33,7 @@ WORTH_BYTES = 1 << 20
 #: So much waits in the kernel of a connection whose other end does not read; libzmq's queue behind it is not seen.
 UNSENT_BYTES = 64 << 10
 #: Cut because memory is short: the next one only after so long, or when it has grown further.
-CUT_PAUSE_S = 0.1
+CUT_PAUSE_S, CUTS_AT_ONCE = 0.1, 16
 #: Free memory is given back when nothing waits and so much more is in use than at the start: after so long, then less
 #: and less often as long as the memory does not grow further.
 TRIM_S, TRIM_MAX_S, TRIM_BYTES = 5.0, 600.0, 64 << 20
@@ -86,6 +86,7 @@ class Guard:
     def __init__(self, limits: GuardLimits) -> None:
         self.limits = limits
         self.memory_bytes = kernel.anonymous_bytes()
+        self._high_bytes = limits.memory_bytes * 3 // 4
         self.counters: Counter[str] = Counter()
         self.ports: list[Port] = []
         self._loop = asyncio.get_running_loop()
@@ -153,27 +154,29 @@ class Guard:
         """Look at the memory, and at the connections if there is a reason to."""
         memory = self.memory_bytes = kernel.anonymous_bytes()
         grew = memory - self._looked_bytes
-        if grew < GROWTH_BYTES and now_s - self._looked_at < LOOK_S:
+        pause_s = CUT_PAUSE_S if memory > self._high_bytes else LOOK_S
+        if grew < GROWTH_BYTES and now_s - self._looked_at < pause_s:
             self._looked_bytes = min(self._looked_bytes, memory)
             return
         self._looked_at, self._looked_bytes = now_s, memory
         self.counters["looks"] += 1
         alive = [(port, one) for port in self.ports for one in port.look(now_s)]
-        if memory > self.limits.memory_bytes * 3 // 4:
-            self._relieve(alive, memory, now_s)
-        elif memory - self._started_bytes > TRIM_BYTES:
+        relieved = memory > self._high_bytes and self._relieve(alive, memory, now_s)
+        if not relieved and memory - self._started_bytes > TRIM_BYTES:
             self._trim(memory, now_s)
 
-    def _relieve(self, alive: Sequence[tuple[Port, Accepted]], memory: int, now_s: float) -> None:
-        """Memory is short: cut the connection that holds most, else one that does not read its answers."""
-        if now_s - self._cut_at < CUT_PAUSE_S and memory - self._cut_bytes < GROWTH_BYTES:
-            return
+    def _relieve(self, alive: Sequence[tuple[Port, Accepted]], memory: int, now_s: float) -> bool:
+        """Memory is short: cut the connection that holds most, else one that does not read its answers.
+
+        Several where it is nearly at its limit. False: no connection is worth it.
+        """
         worth = [pair for pair in alive if pair[1].held >= WORTH_BYTES or pair[1].unsent >= UNSENT_BYTES]
-        if not worth:
-            return
-        port, one = max(worth, key=lambda pair: (pair[1].held if pair[1].held >= WORTH_BYTES else 0, pair[1].unsent))
-        self._cut_at, self._cut_bytes = now_s, memory
-        port.cut(one, "memory_bytes", self.limits.memory_bytes * 3 // 4)
+        if now_s - self._cut_at >= CUT_PAUSE_S or memory - self._cut_bytes >= GROWTH_BYTES:
+            worth.sort(key=lambda pair: (pair[1].held if pair[1].held >= WORTH_BYTES else 0, pair[1].unsent))
+            for port, one in worth[-CUTS_AT_ONCE if memory > self.limits.memory_bytes * 7 // 8 else -1 :]:
+                self._cut_at, self._cut_bytes = now_s, memory
+                port.cut(one, "memory_bytes", self._high_bytes)
+        return bool(worth)
 
     def _trim(self, memory: int, now_s: float) -> None:
         """What a flood leaves: the allocator keeps it, in the arena of libzmq's thread above all."""

@@ -208,11 +208,14 @@ async def test_when_memory_is_short_who_does_not_read_its_answers_is_cut(
         await until(lambda: [one.address for one in place.port.connections.values()] == [innocent.address])
 
 
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize(("given_back", "trims"), [(100 * MIB, [0]), (0, [0, 12, 34])])
 async def test_memory_that_has_grown_is_given_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch, given_back: int, trims: list[int]
+    place: Place, monkeypatch: pytest.MonkeyPatch, given_back: int, trims: list[int], short: bool
 ) -> None:
-    """What cannot be given back is tried for less and less often."""
+    """What cannot be given back is tried for less and less often; also where memory is short and none is to be cut."""
+    if short:
+        place.guard._high_bytes = 0
     place.guard.close()
     now, turn = time.monotonic(), 0
     memory = [place.guard.memory_bytes + 100 * MIB]
