@@ -6,7 +6,8 @@ mutation must be caught, counted from 1; `kept` is the first that catches it, un
 Some are scripted in `tests/rules` instead, for they need one order of events that is too rare at random: "V5 by length
 alone" (not in 300 steered seeds), "C1 fetch from a member of another view" (not in 158 seeds of five members), "V12
 counts against its own old configuration" (not in 60 long seeds with partitions), "V12 changes in a view that no quorum
-has installed" (not in 80 seeds of four members), "V12 keeps a change that was cut" (not in 100 seeds).
+has installed" (not in 80 seeds of four members), "V12 keeps a change that was cut" (not in 100 seeds), "V12
+counts the new members only" (not in 300 seeds of five members, since a ring holds half of the new ones at least, V6).
 """
 
 from collections.abc import Mapping
@@ -199,7 +200,6 @@ MUTATIONS = (
     Mutation("C2 lets a member hold the log", 100, 4, settings=STUCK),
     Mutation("C2 never trims", 100, 1, settings=STUCK),
     Mutation("V12 two changes at once", 300, 24, settings={"members": 5, **CHANGING}),
-    Mutation("V12 counts the new members only", 100, 77, settings={"members": 5, **CHANGING}),
     Mutation("V12 announces its own configuration", 100, 1, settings=CHANGING),
     Mutation("V12 promises with the members of its view", 100, 1, settings=CHANGING),
     Mutation("V12 counts ACKs against the next configuration", 100, 1, settings=CHANGING),
