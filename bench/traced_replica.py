@@ -56,7 +56,7 @@ def _after(owner: type, method: str, note: Callable[..., None]) -> None:
 
 def _received(events: list[Any]) -> None:
     for event in events:
-        message = event.message
+        message = getattr(event, "message", None)  # an address that a peer tells has none
         if getattr(message, "sequences", ()):
             mark(SLOT)
         elif getattr(message, "requests", ()):
@@ -64,9 +64,9 @@ def _received(events: list[Any]) -> None:
 
 
 def _sends(send: Any) -> None:
-    if send.to is None and send.message.sequences:
+    if send.to is None and getattr(send.message, "sequences", ()):
         mark(ORDERED)
-    elif send.to is None and send.message.requests:
+    elif send.to is None and getattr(send.message, "requests", ()):
         mark(ASKED)
 
 

@@ -90,6 +90,7 @@ class Guard:
         self.counters: Counter[str] = Counter()
         self.ports: list[Port] = []
         self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
         self._log = structlog.get_logger()
         self._cuts: list[tuple[float, str, str]] = []
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
@@ -100,6 +101,10 @@ class Guard:
         self._cut_at, self._cut_bytes = 0.0, 0
         self._trim_s, self._trimmed_at = TRIM_S, 0.0
         self._started_bytes = self._trimmed_bytes = self.memory_bytes
+
+    async def failed(self) -> None:
+        """Wait as long as the thread looks; raise what ended it."""
+        await self._failure
 
     def watch(self, port: Port, *, clients: bool) -> None:
         """Keep a port within its bounds, from now on. `clients`: its connections leave the reserve alone."""
@@ -139,6 +144,16 @@ class Guard:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001 - whatever it is: no bound holds any more, the owner must hear of it
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _watch(self) -> None:
         while not self._ending:
             waiting = select.poll()
             with self._lock:

@@ -8,6 +8,7 @@ import os
 import socket as sockets
 import struct
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +56,9 @@ def peer_of(descriptor: int) -> str:
         return "?"
     family, port = struct.unpack_from("=H", buffer.raw)[0], struct.unpack_from("!H", buffer.raw, 2)[0]
     if family == sockets.AF_INET:
-        return f"{sockets.inet_ntop(family, buffer.raw[4:8])}:{port}"
+        return f"{IPv4Address(buffer.raw[4:8])}:{port}"
     if family == sockets.AF_INET6:
-        return f"[{sockets.inet_ntop(family, buffer.raw[8:24])}]:{port}"
+        return f"[{IPv6Address(buffer.raw[8:24])}]:{port}"
     return "?"
 
 

@@ -54,6 +54,7 @@ class ReplicaProcess(ABC, Generic[Config]):
         limits.guarded_by(self.guard)
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
+        self.background(self.guard.failed())
 
     @abstractmethod
     async def start(self) -> None:

@@ -368,3 +368,27 @@ async def test_clients_leave_a_reserve_of_descriptors() -> None:
     for one in [*more, *(flood.socket for flood in floods)]:
         one.close()
     place.close()
+
+
+async def test_a_guard_that_fails_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it no bound holds: the replica ends (replicas/hosting.py, `background`)."""
+
+    def fail() -> int:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr("broker.kernel.anonymous_bytes", fail)
+    async with asyncio.timeout(10):
+        with pytest.raises(OSError, match="no /proc"):
+            await place.guard.failed()
+
+
+async def test_the_address_of_a_connection_needs_no_function_that_another_library_may_replace(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PySyncObj 0.3 puts a function of Windows in the place of socket.inet_ntop on every system."""
+    monkeypatch.setattr("socket.inet_ntop", None)
+    peer = place.context.socket(zmq.DEALER)
+    peer.connect(place.endpoint)
+    await until(lambda: bool(place.port.connections))
+    assert {one.address.rpartition(":")[0] for one in place.port.connections.values()} == {"127.0.0.1"}
+    peer.close(linger=0)
