@@ -64,9 +64,9 @@ def _received(events: list[Any]) -> None:
 
 
 def _sends(send: Any) -> None:
-    if send.to is None and getattr(send.message, "sequences", ()):
+    if send.to is None and getattr(send.message, "sequences", False):
         mark(ORDERED)
-    elif send.to is None and getattr(send.message, "requests", ()):
+    elif send.to is None and getattr(send.message, "requests", False):
         mark(ASKED)
 
 
