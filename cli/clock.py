@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """How far each replica's clock is off what a quorum's clocks say, and the ring's time.
 
-    Exit codes: 0 all is within the bound; 1 a clock is beyond it, or the ring's time is ahead; 3 nobody answers, or
+    Exit codes: 0 all is within the bound; 1 a clock is beyond it, or the ring's time is ahead; 3 no replica answers, or
     too few clocks are known.
     """
     if context.invoked_subcommand is not None:
@@ -64,7 +64,7 @@ def reset(
 
     For after an accident, when a quorum's clocks were ahead and are right again. Messages of the meantime keep the time
     that they were given. Exit codes: 0 the ring's time is right, also if it was; 2 this machine's clock differs by more
-    than a minute; 3 nobody can answer, or it took longer than --timeout; 4 refused: it says why, and what to do.
+    than a minute; 3 no replica can answer, or it took longer than --timeout; 4 refused: it says why, and what to do.
     """
     where = cluster_of(cluster)
     before = summary(run(_look(where, timeout)))

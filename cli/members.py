@@ -88,7 +88,7 @@ def remove(
 
     It is refused while fewer than a quorum of those that stay hold the whole retained log: a new one fetches it first.
     If it runs it ends by itself, with exit code 7. Its id is not to be used again. Exit codes: 0 it is no member, also
-    if it was none; 3 nobody can answer, or it took longer than --timeout; 4 refused: it says why, and what to do.
+    if it was none; 3 no replica can answer, or it took longer than --timeout; 4 refused: it says why, and what to do.
     """
     where = cluster_of(cluster)
     found = run(_change(where, member, timeout, adds=False, accept_loss=accept_loss))

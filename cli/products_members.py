@@ -70,7 +70,7 @@ def add_member(
     """Add a replica that runs already, one at a time; returns when it has caught up and votes.
 
     Start it first: `ringcast serve products`, a new id, an empty folder, and peers that name today's members and
-    itself. Exit codes: 0 it votes, also if it did; 3 nobody can answer, or it took longer than --timeout; 4 refused.
+    itself. Exit codes: 0 it votes, also if it did; 3 no replica answers, or it took longer than --timeout; 4 refused.
     """
     where = cluster_of(cluster)
     local = local_cluster(where, PRODUCTS)

@@ -136,7 +136,7 @@ def verify(
     timeout: TimeoutOption = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Compare the chains over all replicas' logs, and have each replica read every record of its own.
+    """Compare the chains over all replicas' logs, and have each replica read all of its records.
 
     Exit code 1, and the first slot that differs or the slots that are damaged; 3 if only one answers.
     """

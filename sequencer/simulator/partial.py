@@ -86,7 +86,7 @@ class Partial(Extra["Cluster"]):
         self.heal(members)
 
     def heal(self, members: tuple[int, ...]) -> None:
-        """Nobody is locked out for good, whatever it promised and however often it was let in for nothing (V9)."""
+        """No member is locked out for good, whatever it promised and however often it was let in for nothing (V9)."""
         cluster = self.cluster
         cluster.network.unblock(self.links)
         self.links = []
@@ -153,7 +153,7 @@ class Partial(Extra["Cluster"]):
         """Every member of the ring runs it; every other one names somebody of it."""
         view = self.newest()
         if view is None:
-            raise Violation("views", "nobody has installed a view")
+            raise Violation("views", "no member has installed a view")
         for one in members:
             core = self.cluster.members[one].core
             status = core.status() if core is not None else None

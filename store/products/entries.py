@@ -2,7 +2,8 @@
 
 An entry is `[version, time_us, requests]`; version 2 may set the tables' time back (D7). Each request is that of an
 OPERATE frame, put there by the gateway unopened. Its result is an outcome (ringcast/product_store/operations.py) whose
-value is the array of the requests' outcomes. Ids, times and random values come with the entry: applying it asks nobody.
+value is the array of the requests' outcomes. Ids, times and random values come with the entry: applying it
+needs nothing else.
 An entry without bytes changes nothing (Raft's own no-op).
 """
 

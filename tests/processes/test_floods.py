@@ -1,4 +1,4 @@
-"""Whoever floods a port is cut and named, and neither the memory nor the descriptors of a replica are theirs alone."""
+"""A client that floods a port is cut and named; it takes neither all memory nor all descriptors of a replica."""
 
 import asyncio
 import json

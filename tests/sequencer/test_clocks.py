@@ -22,7 +22,7 @@ def test_delay_makes_a_clock_look_late_so_the_largest_lead_counts() -> None:
 
 
 def test_the_largest_lead_is_forgotten_after_two_windows() -> None:
-    """A clock that is slewed, or a faster monotonic one: what was true then is not true for ever."""
+    """A clock that is slewed, or a faster monotonic one: what was true then is not true permanently."""
     clocks = Clocks(WINDOW)
     clocks.hear(2, 10**9, 0, now_us=0)
     seen = []
