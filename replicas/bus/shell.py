@@ -25,6 +25,7 @@ from replicas.bus.peer_codec import Envelope, encode
 from replicas.bus.reads import Reads
 from replicas.bus.recovery import Opened, open_store
 from replicas.bus.retained import RetainedLog, refusal
+from replicas.bus.rows import RowError
 from replicas.bus.serving import Served, Serving
 from replicas.bus.standing import state_of, status_of, trouble_of
 from replicas.bus.topics import TopicBounds, Topics
@@ -36,7 +37,7 @@ from ringcast.wire import Fetch, Query
 from sequencer import output as o
 from sequencer.core import Core
 from sequencer.types import Configuration, Incarnation
-from store.errors import StoreError
+from store.errors import StoreDamaged, StoreError
 
 #: A timer that comes so late finds a process that was stopped or starved: input first (V1).
 LATE_US = 100_000
@@ -187,6 +188,8 @@ class Shell:
         self._catching_up = False
         try:
             self._step(now)
+        except (StoreDamaged, RowError) as error:
+            self.start_over(str(error))  # as a start that meets it (recovery.py)
         except Exception as error:  # whatever it is, the output of a step was obeyed in part: no further step
             self.log.exception("step_failed")
             self.stop(3, f"a step failed: {error!r}; the disk is as it was, report this with the log")
@@ -365,7 +368,6 @@ class Shell:
 
     @property
     def state(self) -> str:
-        """One word or two."""
         return state_of(self.core, leaving=self.leaving)
 
     def _status(self) -> Mapping[str, Plain]:
@@ -391,7 +393,7 @@ class Shell:
         self.stop(4, f"the disk failed, nothing is written any more (D5): {error}")
 
     def start_over(self, why: str) -> None:
-        """D6: the folder cannot be trusted, and a quorum can spare this member."""
+        """D6: the folder cannot be trusted: set it aside, and come back through the peers."""
         if not self._core_ended:
             self._core_ended = True
             self._restart(why)

@@ -14,7 +14,7 @@ from replicas.bus.state_scrub import ROWS, SNAPSHOTS, StateScrub
 from replicas.scrubber import Scrubber
 from sequencer.output import ServeChunk
 from store.contract import TABLES
-from store.errors import SnapshotGone
+from store.errors import RowDamaged, SnapshotGone
 from store.folder import DATA_NAME
 from tests.replicas.test_shell import Opener, until
 
@@ -25,6 +25,7 @@ class Scrubbed:
     """A shell that runs, its retention, and what scrubs it."""
 
     def __init__(self, opener: Opener) -> None:
+        self.opener = opener
         self.shell: Shell = opener.open()
         self.retention: Retention = retention_of(self.shell)
         self.state = StateScrub(self.shell, self.retention.make_snapshot, turn_s=0.0)
@@ -95,6 +96,25 @@ async def test_any_flipped_bit_of_a_row_is_found_and_the_folder_set_aside(
     shell.asides.look(0)
     assert [one.folder.name for one in shell.asides.found] == ["data.damaged-1"]
     assert await scrubbed.scrub(ROWS) == set()
+
+
+async def test_a_damaged_row_that_applying_meets_starts_the_member_over(
+    scrubbed: Scrubbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a start that meets it; the process goes on, and does not wait for somebody to start it again."""
+    shell = scrubbed.shell
+    before, cluster = shell.core, shell.cluster()
+
+    def meet(*_: object) -> int:
+        raise RowDamaged(tmp_path, "topics", b"t3")
+
+    monkeypatch.setattr(shell.machine, "deliver", meet)
+    scrubbed.opener.submit(shell, b"one more", topic="t3")
+    await until(lambda: shell.core is not before)
+    assert (shell.cluster(), shell.core.stable.wiped, shell.core.window.end) == (cluster, True, 0)
+    shell.asides.look(0)
+    assert [one.folder.name for one in shell.asides.found] == ["data.damaged-1"]
+    assert "topics" in shell.asides.found[0].why
 
 
 async def test_a_damaged_snapshot_file_is_made_anew(scrubbed: Scrubbed) -> None:
