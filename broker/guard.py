@@ -85,7 +85,8 @@ class Guard:
 
     def __init__(self, limits: GuardLimits) -> None:
         self.limits = limits
-        self.memory_bytes = kernel.anonymous_bytes()
+        self._memory = kernel.Memory()
+        self.memory_bytes = self._memory.anonymous_bytes()
         self._high_bytes = limits.memory_bytes * 3 // 4
         self.counters: Counter[str] = Counter()
         self.ports: list[Port] = []
@@ -117,6 +118,7 @@ class Guard:
         port.limits = PortLimits(one, every, limits.descriptors - left)
         port.on_cut = self._was_cut
         with self._lock:
+            port.read_events()  # libzmq signals what comes after a look that found nothing, and not before it
             self.ports.append(port)
         if not self._thread.is_alive():
             self._thread.start()
@@ -167,7 +169,7 @@ class Guard:
 
     def look(self, now_s: float) -> None:
         """Look at the memory, and at the connections if there is a reason to."""
-        memory = self.memory_bytes = kernel.anonymous_bytes()
+        memory = self.memory_bytes = self._memory.anonymous_bytes()
         grew = memory - self._looked_bytes
         pause_s = CUT_PAUSE_S if memory > self._high_bytes else LOOK_S
         if grew < GROWTH_BYTES and now_s - self._looked_at < pause_s:
@@ -201,7 +203,7 @@ class Guard:
             kernel.trim()
             self.counters["trims"] += 1
             self._trim_s = min(2 * self._trim_s, TRIM_MAX_S)
-            self._trimmed_at, self._trimmed_bytes = now_s, kernel.anonymous_bytes()
+            self._trimmed_at, self._trimmed_bytes = now_s, self._memory.anonymous_bytes()
 
     def _was_cut(self, cut: Cut) -> None:
         self._cuts = [*self._cuts[-CUTS_KEPT:], (time.monotonic(), cut.port, cut.why)]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
+from weakref import finalize
 
 from broker import resets
 
@@ -27,6 +28,7 @@ _TRAFFIC = struct.Struct("=Q8xI")  # bytes received, segments out and in, bytes 
 #: Of cgroup v2 and v1, as a container sees its own; "max" is none.
 _MEMORY_LIMITS = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_STATM_BYTES = 256  # seven numbers
 
 
 def cookie(descriptor: int) -> int | None:
@@ -77,11 +79,17 @@ def shut_down(descriptor: int) -> bool:
     return True
 
 
-def anonymous_bytes() -> int:
-    """Resident memory of this process that is no file's: LMDB's pages, which the kernel may take back, do not count."""
-    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - forty times a second
-        _, resident, shared, *_ = file.read().split()
-    return (int(resident) - int(shared)) * _PAGE_BYTES
+class Memory:
+    """What this process holds. Its file stays open, so that it can be read when there are no descriptors left."""
+
+    def __init__(self) -> None:
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+        finalize(self, os.close, self._statm)
+
+    def anonymous_bytes(self) -> int:
+        """Resident memory that is no file's: LMDB's pages, which the kernel may take back, do not count."""
+        _, resident, shared, *_ = os.pread(self._statm, _STATM_BYTES, 0).split()
+        return (int(resident) - int(shared)) * _PAGE_BYTES
 
 
 def memory_limit() -> int | None:

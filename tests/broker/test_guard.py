@@ -185,7 +185,7 @@ async def test_when_memory_is_short_who_holds_most_is_cut(place: Place, monkeypa
         small.send(frame(b"x" * 1_500_000))
         large.send(frame(b"x" * 3 * MIB, more=True))
         await until(lambda: len([one for one in place.port.connections.values() if one.held > MIB]) == 2)
-        monkeypatch.setattr(kernel, "anonymous_bytes", lambda: 1 << 40)
+        monkeypatch.setattr(kernel.Memory, "anonymous_bytes", lambda _: 1 << 40)
         await until(lambda: place.port.counters["cut_memory_bytes"] >= 1)
         monkeypatch.undo()
         assert await asyncio.to_thread(large.wait_cut)
@@ -202,7 +202,7 @@ async def test_when_memory_is_short_who_does_not_read_its_answers_is_cut(
         for _ in range(200):
             place.reader.send((place.messages[0][0], b"x" * 100_000))
         await until(lambda: any(one.unsent > 100_000 for one in place.port.connections.values()))
-        monkeypatch.setattr(kernel, "anonymous_bytes", lambda: 1 << 40)
+        monkeypatch.setattr(kernel.Memory, "anonymous_bytes", lambda _: 1 << 40)
         await until(lambda: place.port.counters["cut_memory_bytes"] >= 1)
         monkeypatch.undo()
         await until(lambda: [one.address for one in place.port.connections.values()] == [innocent.address])
@@ -226,7 +226,7 @@ async def test_memory_that_has_grown_is_given_back(
         memory[0] -= given_back
 
     monkeypatch.setattr(kernel, "trim", trim)
-    monkeypatch.setattr(kernel, "anonymous_bytes", lambda: memory[0])
+    monkeypatch.setattr(kernel.Memory, "anonymous_bytes", lambda _: memory[0])
     for turn in range(0, 60, 2):
         place.guard.look(now + turn)
     assert tried == trims
@@ -336,7 +336,7 @@ def test_what_is_no_connection(tmp_path: Path) -> None:
     assert kernel.peer_of(descriptor) == "?"
     assert not kernel.shut_down(descriptor)
     os.close(descriptor)
-    assert 1 * MIB < kernel.anonymous_bytes() < 1 << 34
+    assert 1 * MIB < kernel.Memory().anonymous_bytes() < 1 << 34
 
 
 @pytest.mark.parametrize(("text", "limit"), [("536870912\n", 512 * MIB), ("max\n", None)])
@@ -373,10 +373,10 @@ async def test_clients_leave_a_reserve_of_descriptors() -> None:
 async def test_a_guard_that_fails_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it no bound holds: the replica ends (replicas/hosting.py, `background`)."""
 
-    def fail() -> int:
+    def fail(_: kernel.Memory) -> int:
         raise OSError("no /proc")
 
-    monkeypatch.setattr("broker.kernel.anonymous_bytes", fail)
+    monkeypatch.setattr(kernel.Memory, "anonymous_bytes", fail)
     async with asyncio.timeout(10):
         with pytest.raises(OSError, match="no /proc"):
             await place.guard.failed()
