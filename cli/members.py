@@ -24,6 +24,9 @@ UNKNOWN = "-"
 
 members_app = typer.Typer(help="List, add and remove the replicas that order messages.", no_args_is_help=True)
 MemberArgument = Annotated[int, typer.Argument(metavar="ID", min=1, max=63, help="The member's id, 1 to 63.")]
+StartOption = Annotated[
+    bool, typer.Option("--start", help="Start its process here first: of a cluster that `up` made on this machine.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +55,7 @@ def list_members(cluster: ClusterOption = None, timeout: TimeoutOption = 5.0, js
 @reported
 def add(
     member: MemberArgument,
-    start: Annotated[
-        bool, typer.Option("--start", help="Start its process here first: of a cluster that `up` made on this machine.")
-    ] = False,
+    start: StartOption = False,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 60.0,
     json: JsonOption = False,

@@ -9,7 +9,7 @@ import typer
 import ringcast
 from cli import render
 from cli.common import UNAVAILABLE, ClusterOption, JsonOption, TimeoutOption, cluster_of, reported, run
-from cli.members import POLL_S, MemberArgument, local_cluster, take_away
+from cli.members import POLL_S, MemberArgument, StartOption, local_cluster, take_away
 from cli.products import products_app
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import PRODUCTS, LocalClusterError, peer_entry
@@ -60,9 +60,7 @@ def add_member(
     address: Annotated[
         str | None, typer.Argument(metavar="ADDRESS", help="host:peer port[:client port], as the others reach it.")
     ] = None,
-    start: Annotated[
-        bool, typer.Option("--start", help="Start its process here first: of a cluster that `up` made on this machine.")
-    ] = False,
+    start: StartOption = False,
     cluster: ClusterOption = None,
     timeout: TimeoutOption = 60.0,
     json: JsonOption = False,

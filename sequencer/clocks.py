@@ -8,6 +8,7 @@ its wall clock shows as a step between the two, and what was told before it coun
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 #: A wall clock that moved so far against its own monotonic one was set: no frame's delay is in that difference.
 STEP_US = 50_000
@@ -63,6 +64,18 @@ def reached_by(clocks: Iterable[int], count: int) -> int | None:
     """The latest time that `count` of these clocks have reached; None if they are fewer."""
     falling = sorted(clocks, reverse=True)
     return falling[count - 1] if len(falling) >= count else None
+
+
+class ShownClocks(NamedTuple):
+    """The known clocks by member, and what those of a quorum have reached: None if too few are known. Microseconds."""
+
+    clocks: Mapping[int, int]
+    quorum_us: int | None
+
+    def offsets_us(self) -> dict[int, int]:
+        """Each clock less the time of the quorum; empty if that is not known."""
+        quorum_us = self.quorum_us
+        return {} if quorum_us is None else {member: shown - quorum_us for member, shown in self.clocks.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """D7: the time that slots get. It is what the clocks of a quorum say, whichever member holds the token."""
 
-from sequencer.clocks import STEP_US, Clocks, ClockStatus
+from sequencer.clocks import STEP_US, Clocks, ClockStatus, ShownClocks
 from sequencer.config import MS
 from sequencer.messages import Clock
 from sequencer.quorum import majority
@@ -39,28 +39,32 @@ class RingTime(Member):
         self.clocks.hear(sender, message.wall_us, message.now_us, self.now_us)
         self.judged_us = NEVER
 
-    def shown_clocks(self) -> dict[int, int]:
-        """What the wall clocks of the members show now, the own one included."""
-        showing = self.clocks.showing(self.members, self.now_us)
+    def shown_clocks(self) -> ShownClocks:
+        """D7: what the wall clocks of the members show now, the own one included, and what a quorum's have reached."""
+        clocks = self.clocks.showing(self.members, self.now_us)
         if self.me in self.members:
-            showing[self.me] = self.wall_us
-        return showing
+            clocks[self.me] = self.wall_us
+        return ShownClocks(clocks, self.rules.quorum_time(clocks.values(), majority(self.members)))
 
     def quorum_time_us(self) -> int | None:
         """D7: what the clocks of a quorum have reached; None if too few are known."""
-        return self.rules.quorum_time(self.shown_clocks().values(), majority(self.members))
+        return self.shown_clocks().quorum_us
+
+    def is_right(self, offset_us: int) -> bool:
+        """D7: a clock with this offset is within the bound of the settings."""
+        return self.rules.clock_is_right(offset_us, self.config.clock_bound_ms * MS)
 
     def slot_time_us(self, reset: ClockReset | None = None) -> int:
         """D7: the time of the slot that is sequenced now; `reset`: one that it orders."""
-        last_us, clocks = self.window.time_us, self.shown_clocks().values()
-        quorum_us = self.rules.quorum_time(clocks, majority(self.members))
+        last_us = self.window.time_us
+        clocks, quorum_us = self.shown_clocks()
         if quorum_us is None and not last_us:
             return self.wall_us  # a first slot, and members that tell no clock: there is nothing else to go by
         if reset is not None and quorum_us is not None and self.rules.resets_time(reset, last_us):
             self.tell("clock_reset", before_us=last_us, after_us=quorum_us, slot=self.window.end)
             return quorum_us
         carried_us = last_us + self.now_us - self.grown_us
-        return self.rules.slot_time(last_us, quorum_us, carried_us, max(clocks, default=0))
+        return self.rules.slot_time(last_us, quorum_us, carried_us, max(clocks.values(), default=0))
 
     def judge_clocks(self) -> None:
         """D7: is the own clock beyond the bound, is the log's time? Asked in each step, judged when it may differ."""
@@ -72,7 +76,7 @@ class RingTime(Member):
         quorum_us, bound_us = self.quorum_time_us(), self.config.clock_bound_ms * MS
         self.clocks_known = quorum_us is not None
         offset_us = self.wall_us - quorum_us if quorum_us is not None else 0
-        beyond = not self.rules.clock_is_right(offset_us, bound_us)
+        beyond = not self.is_right(offset_us)
         if beyond != self.clock_beyond:
             self.clock_beyond = beyond
             self.tell("clock_beyond_bound" if beyond else "clock_within_bound", offset_us=offset_us, bound_us=bound_us)
@@ -83,12 +87,11 @@ class RingTime(Member):
 
     def clock_status(self) -> ClockStatus:
         """For humans and metrics."""
-        clocks, bound_us = self.shown_clocks(), self.config.clock_bound_ms * MS
-        quorum_us = self.rules.quorum_time(clocks.values(), majority(self.members))
-        offsets_us = {} if quorum_us is None else {member: shown - quorum_us for member, shown in clocks.items()}
-        beyond = tuple(m for m, off in sorted(offsets_us.items()) if not self.rules.clock_is_right(off, bound_us))
-        ring_us = self.slot_time_us()
-        return ClockStatus(ring_us, quorum_us, self.window.time_us, bound_us, offsets_us, beyond)
+        shown = self.shown_clocks()
+        offsets_us = shown.offsets_us()
+        beyond = tuple(member for member, offset_us in sorted(offsets_us.items()) if not self.is_right(offset_us))
+        ring_us, bound_us = self.slot_time_us(), self.config.clock_bound_ms * MS
+        return ClockStatus(ring_us, shown.quorum_us, self.window.time_us, bound_us, offsets_us, beyond)
 
     # ------------------------------------------------------------------ who sequences
 
@@ -119,13 +122,11 @@ class RingTime(Member):
 
     def is_right_elsewhere(self, view: View) -> bool:
         """Another member of the ring is heard, and its clock is within the bound."""
-        clocks = self.shown_clocks()
-        quorum_us = self.rules.quorum_time(clocks.values(), majority(self.members))
-        bound_us = self.config.clock_bound_ms * MS
-        return quorum_us is not None and any(
-            self.rules.clock_is_right(clocks[member] - quorum_us, bound_us)
+        offsets_us = self.shown_clocks().offsets_us()
+        return any(
+            self.is_right(offsets_us[member])
             for member in view.ring
-            if member != self.me and member in clocks and self.is_heard(member)
+            if member != self.me and member in offsets_us and self.is_heard(member)
         )
 
     # ------------------------------------------------------------------ an operator's reset

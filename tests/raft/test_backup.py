@@ -10,8 +10,8 @@ from store.errors import BackupDamaged, ChunkDamaged, FolderInUse, ForeignBackup
 from store.raft_backup import Backup, BackupWriter, Head, lineage
 from store.raft_contract import Snapshot, Write
 from store.raft_log import RaftStore
+from tests.raft.driver import GENESIS, HARD, sets, until
 from tests.raft.tables import TABLES, Heard, TableMachine, make
-from tests.raft.test_store import GENESIS, HARD, sets, until
 
 CLUSTER = 0x1234_5678_0000_0007
 ADDRESSES = {1: "host-1:1:2", 2: "host-2:1:2", 3: "host-3:1:2"}

@@ -1,7 +1,6 @@
 """R24: a damaged row of the tables. Log and vote are kept; another member fills the tables again."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
@@ -22,10 +21,10 @@ from replicas.raft.simulator.machine import Register
 from store.contract import SnapshotFile
 from store.raft_contract import Base, Write
 from store.raft_log import RaftStore
+from tests.raft.driver import HARD, Driver, sets
 from tests.raft.harness import Peer, command, founded, granted, leads, members, vote
 from tests.raft.replica import Replica, addresses, leader_of, until
 from tests.raft.tables import BAD, rows
-from tests.raft.test_store import GENESIS, HARD, Driver, sets
 
 WHY = "a row is damaged"
 
@@ -184,14 +183,6 @@ def test_a_disk_that_was_set_aside_founds_no_cluster() -> None:
 
 
 # ---------------------------------------------------------------------- on LMDB
-
-
-@pytest.fixture
-async def driver(tmp_path: Path) -> AsyncIterator[Driver]:
-    one = Driver(tmp_path / "data")
-    await one.write(Write(0, hard=HARD, found=GENESIS))
-    yield one
-    one.store.close()
 
 
 async def test_a_damaged_row_stops_the_applying_and_nothing_else(driver: Driver) -> None:

@@ -23,9 +23,9 @@ from replicas.raft.messages import (
 from ringcast.strict import dumps
 from store.raft_contract import Entry, Incarnation, Kind, Write
 from tests.project.sources import ROOT
+from tests.raft.driver import until
 from tests.raft.harness import CLUSTER, Peer, command, founded, granted, leads, storage, vote
 from tests.raft.tables import Heard, opened
-from tests.raft.test_store import until
 
 # ---------------------------------------------------------------------- 1 to 6: install, start, votes
 
