@@ -107,6 +107,16 @@ def test_the_supervisor_imports_nothing_heavy() -> None:
 
 
 @contextmanager
+def inherited(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
+    """What processes that are started meanwhile find set for this signal."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def supervised(*steps: str) -> Iterator[subprocess.Popen[str]]:
     """A supervisor with workers that do these steps, one each."""
     command = [sys.executable, "-m", "tests.replicas.supervised", *steps]
@@ -148,7 +158,8 @@ def test_it_ends_as_a_worker_that_is_final_did(step: str, code: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_supervisor_is_the_workers_and_ends_both(number: signal.Signals) -> None:
-    with supervised("up-sleep") as process:
+    # A shell without job control starts what runs in the background with SIGINT ignored, these tests too.
+    with inherited(number, signal.SIG_DFL), supervised("up-sleep") as process:
         worker, *_ = line(process)
         process.send_signal(number)
         # Python's worker ends by KeyboardInterrupt, the others by default.
@@ -158,15 +169,11 @@ def test_a_signal_to_the_supervisor_is_the_workers_and_ends_both(number: signal.
 
 def test_a_signal_that_is_ignored_is_no_order() -> None:
     """As SIGHUP below nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with supervised("up-sleep", "up-sleep") as process:
-            worker, *_ = line(process)
-            process.send_signal(signal.SIGHUP)
-            os.kill(worker, signal.SIGABRT)
-            assert line(process)[1:] == (1, "SIGABRT")
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with inherited(signal.SIGHUP, signal.SIG_IGN), supervised("up-sleep", "up-sleep") as process:
+        worker, *_ = line(process)
+        process.send_signal(signal.SIGHUP)
+        os.kill(worker, signal.SIGABRT)
+        assert line(process)[1:] == (1, "SIGABRT")
 
 
 def test_kill_9_of_the_worker_is_an_order() -> None:
