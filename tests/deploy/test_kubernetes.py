@@ -30,6 +30,7 @@ from tests.deploy.engine import (
 from tests.deploy.load import publishing
 from tests.processes.agreement import same_everywhere
 from tests.project.manifests import Container, Document, base, documents, of_kind, pods
+from tests.project.policies import Pod, open_ports
 from tests.project.test_kubernetes import VERSIONS
 
 OVERLAYS = {"three": 3, "five": 5, "dev": 3, "prod": 5}
@@ -73,6 +74,42 @@ def test_python_renders_the_base_as_kubectl_does() -> None:
     ours = {pod.name: pod for pod in pods(base())}
     theirs = {pod.name: pod for pod in pods(render("three"))}
     assert ours == theirs
+
+
+NAME, COMPONENT, NAMESPACE_NAME = (
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/component",
+    "kubernetes.io/metadata.name",
+)
+CLIENT_PORTS = {"bus": {7103, 7104}, "products": {7202}, "sellers": {7401}, "buyers": {7401}}
+METRICS_PORTS = {"bus": {7105}, "products": {7203}, "sellers": {7402}, "buyers": {7402}}
+PEER_PORTS = {"bus": {7101, 7102}, "products": {7201}}
+SHOP = {NAME: "shop", "ringcast/client": "true"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("role", CLIENT_PORTS)
+def test_network_policies_let_in_who_is_documented_and_no_other(overlay: str, role: str) -> None:
+    """docs/operations.md, "Kubernetes". An application's pod has another name; the client's label alone is ours."""
+    found = render(overlay)
+    here, elsewhere = {NAMESPACE_NAME: "ringcast"}, {NAMESPACE_NAME: "shop"}
+    target = of_kind(found, "StatefulSet")[role]["spec"]["template"]["metadata"]["labels"]
+
+    def reached(labels: Mapping[str, str], namespace: Mapping[str, str] = here) -> set[int] | None:
+        return open_ports(of_kind(found, "NetworkPolicy").values(), target, here, Pod(labels, namespace))
+
+    assert reached(SHOP) == CLIENT_PORTS[role]
+    assert reached({"ringcast/client": "true"}) == CLIENT_PORTS[role]
+    assert reached({}, {NAMESPACE_NAME: "monitoring"}) == METRICS_PORTS[role]
+    assert reached({NAME: "ringcast", COMPONENT: role}) == PEER_PORTS.get(role, set())
+    for interface in ("sellers", "buyers"):
+        assert reached({NAME: "ringcast", COMPONENT: interface}) == (
+            CLIENT_PORTS[role] if role in PEER_PORTS else set()
+        )
+        assert reached({NAME: "shop", COMPONENT: interface}) == set()
+    assert reached({NAME: "shop", COMPONENT: role}) == set()
+    assert reached({NAME: "shop"}) == set()
+    assert reached(SHOP, elsewhere) == set()
 
 
 class Pods:
