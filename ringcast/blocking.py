@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from ringcast.errors import Closed
+from ringcast.forks import Origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +35,7 @@ class Loop:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
+        self._origin = Origin("client")
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
         self._lock = threading.Lock()
@@ -42,8 +44,16 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="ringcast", daemon=True)
         self._thread.start()
 
+    @property
+    def here(self) -> bool:
+        """False in a forked child, which has no such thread."""
+        return self._origin.here
+
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """The coroutine's outcome; an exception that hits the waiting thread cancels it. Raises Closed."""
+        """The coroutine's outcome; an exception that hits the waiting thread cancels it. Raises Closed, Forked."""
+        if not self._origin.here:  # before the lock: another thread may have held it when the fork came
+            coroutine.close()
+            self._origin.check()
         with self._lock:
             if self._closed:
                 coroutine.close()
@@ -133,7 +143,7 @@ class BlockingClient(Generic[C]):
     def close(self) -> None:
         """End everything, the thread too; calls that wait raise. Safe to call twice."""
         loop, self._loop = self._loop, None
-        if loop is not None:
+        if loop is not None and loop.here:
             try:
                 loop.run(self.inner.close())
             finally:

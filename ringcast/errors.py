@@ -34,6 +34,7 @@
     │   ├── NotLeader              another replica of the product store leads; the client follows by itself
     │   └── Overloaded             the replica holds all the requests it may; the client tries again by itself
     ├── Closed                     the bus, publisher or subscription was closed
+    ├── Forked                     the client was opened before a fork and used in the child
     └── ProtocolError              the other side does not speak our language
         ├── BadFrame               bytes that are no frame of ours: dropped and counted, never raised into a loop
         │   └── UnsupportedVersion a frame of another protocol version
@@ -345,6 +346,16 @@ class Closed(RingcastError):
 
     code = "closed"
     sentence = "the {what} is closed: open a new one with ringcast.connect()"
+
+
+class Forked(RingcastError):
+    """Details: what, opened, used (process ids). A child of a fork has neither the threads nor the connection."""
+
+    code = "forked"
+    sentence = (
+        "the {what} was opened in process {opened} and does not work in its forked child {used}: "
+        "connect in the child, after the fork"
+    )
 
 
 class ProtocolError(RingcastError):

@@ -9,6 +9,7 @@ import zmq
 from ringcast.endpoints import Endpoints
 from ringcast.errors import Closed
 from ringcast.failover import Failover
+from ringcast.forks import Origin
 
 #: For entering a client, and for each of its calls that names no other.
 TIMEOUT_S = 30.0
@@ -27,12 +28,14 @@ class Following(ABC, Generic[S]):
         self._timeout_s = timeout_s
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._followed: S | None = None
+        self._origin = Origin(self._what)
 
     @abstractmethod
     def _make_session(self, context: "zmq.Context[zmq.Socket[bytes]]") -> S:
         """The session, not started."""
 
     async def __aenter__(self) -> Self:
+        self._origin = Origin(self._what)
         self._context = zmq.Context()
         self._followed = self._make_session(self._context)
         try:
@@ -50,8 +53,10 @@ class Following(ABC, Generic[S]):
     async def close(self) -> None:
         """End everything: unanswered changes raise that their outcome is unknown, what else waits raises Closed.
 
-        Safe to call twice.
+        Safe to call twice. Does nothing in a forked child: all of it is the parent's.
         """
+        if not self._origin.here:
+            return
         session, self._followed = self._followed, None
         if session is not None:
             await session.close()
@@ -75,6 +80,7 @@ class Following(ABC, Generic[S]):
     def _live(self) -> S:
         if self._followed is None:
             raise Closed(what=self._what)
+        self._origin.check()
         return self._followed
 
     def _seconds(self, timeout: float | None) -> float:

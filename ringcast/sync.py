@@ -7,6 +7,9 @@
 
 Names, arguments, results and errors are those of `ringcast`; objects may be used from several threads at once. A
 KeyboardInterrupt while a call waits cancels it, as a cancellation does there: a batch that was sent stays pending.
+
+A client works in the process that opened it. In a forked child (gunicorn --preload, multiprocessing) each call raises
+Forked at once: connect in the child.
 """
 
 from collections.abc import Iterator
@@ -147,7 +150,8 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.loop.run(self.inner.__aexit__(kind, error, trace))
+        if error is None or self.loop.here:
+            self.loop.run(self.inner.__aexit__(kind, error, trace))
 
 
 @dataclass(slots=True)
@@ -203,4 +207,5 @@ class Subscription:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self.loop.here:
+            self.close()

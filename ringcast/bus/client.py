@@ -80,6 +80,8 @@ class Bus(Following[Session]):
 
     async def close(self) -> None:
         """End everything; unanswered batches become PublishUnknown, so `flush` publishers first. Safe to call twice."""
+        if not self._origin.here:
+            return
         for subscription in list(self._subscriptions):
             await subscription.close()
         self._subscriptions.clear()

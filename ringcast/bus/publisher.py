@@ -103,6 +103,7 @@ class Publisher:
             self._flush()
 
     def _begin(self) -> OpenBatch:
+        self._session.check_open()
         batch = self._open = OpenBatch(self._loop.create_future())
         if self._in_flight:
             self._timer = self._loop.call_later(self._linger_s, self._flush)

@@ -19,6 +19,7 @@ from ringcast.connection import Connection
 from ringcast.endpoints import Endpoints
 from ringcast.errors import BadFrame, Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable
 from ringcast.failover import HELLO_TIMEOUT_S, Failover
+from ringcast.forks import Origin
 from ringcast.types import Receipt
 
 RING = 0
@@ -55,6 +56,7 @@ class Session(Failover):
         self._room: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._progress_at = 0.0
         self._closed = False
+        self._origin = Origin("bus")
 
     @property
     def welcome(self) -> wire.Welcome:
@@ -90,8 +92,7 @@ class Session(Failover):
 
         The caller has waited for `room`. Raises Closed.
         """
-        if self._closed:
-            raise Closed(what="bus")
+        self.check_open()
         self._joiner.flush()  # what was published before stays before
         return self._add(topic, packed, messages, receipt)
 
@@ -106,8 +107,7 @@ class Session(Failover):
         if self._room or not self.outbox.has_room(size, self._joiner.open_bytes):
             async with self.within(f"the publish on {topic}", seconds):
                 await self.room(size)
-        if self._closed:
-            raise Closed(what="bus")
+        self.check_open()
         waiter = self._joiner.add(topic, payload, headers, self.welcome.limits.batch_count_max)
         if math.isinf(seconds):
             return await waiter
@@ -116,6 +116,12 @@ class Session(Failover):
             return await waiter
         finally:
             timer.cancel()
+
+    def check_open(self) -> None:
+        """Raise Closed; Forked in a forked child."""
+        self._origin.check()
+        if self._closed:
+            raise Closed(what="bus")
 
     def _expire(self, waiter: "asyncio.Future[Receipt]", topic: str, seconds: float) -> None:
         if not waiter.done():
@@ -139,13 +145,11 @@ class Session(Failover):
                 # A turn that was granted and not taken belongs to who waits behind.
                 asyncio.get_running_loop().call_soon(self._wake_room)
                 raise
-        if self._closed:
-            raise Closed(what="bus")
+        self.check_open()
 
     async def request(self, make: Callable[[int], wire.Fetch | wire.Query]) -> Reply:
         """Ask, through failovers, until there is an answer. Raises the replica's refusal. Safe to cancel."""
-        if self._closed:
-            raise Closed(what="bus")
+        self.check_open()
         number = self._next_request
         self._next_request += 1
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

@@ -242,6 +242,8 @@ class Subscription:
                     self._ready.append(batch_of(head.info, head.packed, position, self._cursor))
         if self._ready:
             return
+        assert self._session is not None
+        self._session.check_open()
         self._wakeup.clear()
         try:
             async with asyncio.timeout(FEED_SILENCE_S):
