@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
+
+from replicas.dashboard.app import make_app
+from replicas.dashboard.board import Board
+from replicas.dashboard.serving import _Server, listen
 
 COMMAND = (str(Path(sys.executable).parent / "ringcast"), "dashboard", "--json")
 
@@ -90,3 +95,18 @@ async def reading(url: str) -> AsyncIterator[Stream]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def served(board: Board) -> AsyncIterator[str]:
+    """The URL of a page in this process that shows what `board` is told."""
+    listener, place = listen("127.0.0.1", 0)
+    server = _Server(uvicorn.Config(make_app(board, place.names), log_config=None, lifespan="off", ws="none"))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield place.url
+    finally:
+        board.close()
+        server.should_exit = True
+        await running
+        listener.close()

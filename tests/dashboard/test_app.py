@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from replicas.dashboard import app as dashboard_app
-from replicas.dashboard.app import HEADERS, EventStream, frame, make_app
+from replicas.dashboard.app import HEADERS, EventStream, frame
 from replicas.dashboard.board import Board
-from replicas.dashboard.serving import AddressTaken, Place, _Server, listen
+from replicas.dashboard.serving import AddressTaken, Place, listen
 from replicas.settings import ConfigError
 from tests.dashboard.nouns import gone, snapshot
+from tests.dashboard.serving import served
 
 
 @pytest.fixture
@@ -29,16 +29,8 @@ def board() -> Board:
 @pytest.fixture
 async def client(board: Board) -> AsyncIterator[httpx.AsyncClient]:
     """Of a server on a free port."""
-    listener, place = listen("127.0.0.1", 0)
-    config = uvicorn.Config(make_app(board, place.names), log_config=None, lifespan="off", ws="none")
-    server = _Server(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    async with httpx.AsyncClient(base_url=place.url, timeout=10) as found:
+    async with served(board) as url, httpx.AsyncClient(base_url=url, timeout=10) as found:
         yield found
-    board.close()
-    server.should_exit = True
-    await running
-    listener.close()
 
 
 async def test_the_page_and_its_files(client: httpx.AsyncClient) -> None:

@@ -4,18 +4,23 @@ The screenshots go to .cache/dashboard; docs/dashboard*.png are three of them.
 """
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ringcast
+from replicas.dashboard.board import EVENTS_MAX, Board
+from replicas.dashboard.measures import PUBLISH, Buckets
 from replicas.local.cluster import LocalCluster
 from replicas.local.files import BUS, PRODUCTS
 from replicas.products.samples import sample_products
-from tests.dashboard.serving import dashboard
+from tests.dashboard.nouns import gone, snapshot
+from tests.dashboard.serving import dashboard, served
 from tests.deploy import browser as chromium
 from tests.processes.agreement import token_holder
 from tests.processes.load import Load
@@ -33,6 +38,12 @@ WINDOWS = {
 }
 #: So long the charts fill before something happens: there is to be something to see.
 CHART_POINTS = int(os.environ.get("RINGCAST_DASHBOARD_POINTS", "8"))
+
+
+US = 1_000_000
+EVENTS = "document.getElementById('events')"
+LABELS = "[...document.querySelectorAll('.chart svg .axis')]"
+CUT_LABELS = f"{LABELS}.filter((one) => one.getBBox().x < 0).map((one) => one.textContent)"
 
 
 @pytest.fixture
@@ -120,6 +131,7 @@ def assert_alive(page: chromium.Page) -> None:
     page.wait("document.getElementById('p99').textContent.includes('ms')")
     page.wait("document.querySelectorAll('#latency-chart .line').length >= 2")
     assert page.value("document.documentElement.scrollWidth <= innerWidth"), "wider than its window"
+    assert page.value(CUT_LABELS) == [], "labels of an axis are cut"
 
 
 def assert_lost(page: chromium.Page, victim: int) -> None:
@@ -129,3 +141,29 @@ def assert_lost(page: chromium.Page, victim: int) -> None:
     page.wait("document.querySelectorAll('#events li[data-kind=lost]').length > 0")
     page.wait("document.querySelectorAll('#events li[data-kind=view]').length > 0")
     assert f"replica {victim} lost" in page.text()
+
+
+async def test_labels_are_whole_and_the_events_scroll(browser: chromium.Browser) -> None:
+    """A latency of 800 ms must not read as 300 ms; the list of events scrolls, and all that are kept are in it."""
+    board = Board("cluster.json", "")
+    for second in range(EVENTS_MAX + 20):
+        board.look(snapshot(gone(3)) if second % 2 else snapshot(), second * US)
+        published = second * 10.0
+        slow = Buckets({0.1: 0.0, 1_000.0: published, math.inf: published}, published * 800)
+        board.measure({1: {PUBLISH: slow}}, float(second), second * US)
+    async with served(board) as url:
+        for window in WINDOWS.values():
+            await asyncio.to_thread(assert_readable, browser.page, url, *window)
+
+
+def assert_readable(open_page: Callable[..., chromium.Page], *window: Any) -> None:
+    """The longest label there is stands whole in the chart; the list is no higher than its window needs."""
+    page = open_page(*window)
+    page.wait("document.querySelectorAll('#latency-chart .line').length >= 2")
+    assert page.value(CUT_LABELS) == [], "labels of an axis are cut"
+    assert "1000000 ms" in page.value(f"{LABELS}.map((one) => one.textContent)")
+    page.wait(f"document.querySelectorAll('#events li').length === {EVENTS_MAX}")
+    list_height, whole_height = page.value(
+        f"(({{ clientHeight, scrollHeight }}) => [clientHeight, scrollHeight])({EVENTS})"
+    )
+    assert list_height <= 360 < whole_height

@@ -4,7 +4,9 @@ import { drawn } from "./format.js";
 
 /** What a chart may span, and where it says the time: seconds. */
 const SPANS = [[60, 15], [120, 30], [300, 60]];
-const [LEFT, RIGHT, TOP, BOTTOM] = [46, 4, 8, 20];
+const [RIGHT, TOP, BOTTOM] = [4, 8, 20];
+const LABEL_GAP = 7;
+const LEVELS = 4;
 
 /** `series`: [{class, key, area}]; `label`: a value as its axis says it; `marks`: times at which something went. */
 export function drawChart(svg, points, series, label, marks) {
@@ -15,15 +17,16 @@ export function drawChart(svg, points, series, label, marks) {
   const [span, step_s] = SPANS.find(([seconds]) => seconds >= lasted) ?? SPANS.at(-1);
   const values = points.flatMap((point) => series.map(({ key }) => point[key] ?? 0));
   const top = nice(Math.max(...values, 0));
-  const x = (us) => LEFT + (width - LEFT - RIGHT) * (1 - (end - us) / 1e6 / span);
+  const labels = Array.from({ length: LEVELS + 1 }, (_, step) => label((top * step) / LEVELS));
+  const left = LABEL_GAP + Math.ceil(widest(svg, labels));
+  const x = (us) => left + (width - left - RIGHT) * (1 - (end - us) / 1e6 / span);
   const y = (value) => height - BOTTOM - (height - TOP - BOTTOM) * (value / top);
   const parts = [];
-  for (let step = 0; step <= 4; step += 1) {
-    const value = (top * step) / 4;
-    const level = Math.round(y(value)) + 0.5;
-    parts.push(drawn("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: level, y2: level }));
-    parts.push(drawn("text", { class: "axis", x: LEFT - 7, y: level + 4, "text-anchor": "end" }, label(value)));
-  }
+  labels.forEach((text, step) => {
+    const level = Math.round(y((top * step) / LEVELS)) + 0.5;
+    parts.push(drawn("line", { class: "grid", x1: left, x2: width - RIGHT, y1: level, y2: level }));
+    parts.push(drawn("text", { class: "axis", x: left - LABEL_GAP, y: level + 4, "text-anchor": "end" }, text));
+  });
   for (let ago = 0; ago < span; ago += step_s) {
     const anchor = ago === 0 ? "end" : "middle";
     const text = ago === 0 ? "now" : ago % 60 === 0 ? `−${ago / 60} min` : `−${ago} s`;
@@ -43,6 +46,18 @@ export function drawChart(svg, points, series, label, marks) {
   }
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren(...parts);
+}
+
+/** The width of the widest of these labels, as this chart's style draws them. */
+function widest(svg, labels) {
+  const probe = drawn("text", { class: "axis" });
+  svg.append(probe);
+  const widths = labels.map((text) => {
+    probe.textContent = text;
+    return probe.getComputedTextLength();
+  });
+  probe.remove();
+  return Math.max(...widths);
 }
 
 function runs(points, key) {

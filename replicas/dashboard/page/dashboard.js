@@ -3,7 +3,7 @@
 import { drawChart } from "./charts.js";
 import { byId, count, figure, milliseconds, rate } from "./format.js";
 import { drawRing } from "./ring.js";
-import { drawEvents, drawProducts, drawReplicas } from "./tables.js";
+import { addEvents, drawProducts, drawReplicas } from "./tables.js";
 
 const POINTS_MAX = 300;
 const EVENTS_MAX = 200;
@@ -18,7 +18,10 @@ let state = null;
 let heard = 0;
 
 function take(document_) {
-  if (document_.first) [points, events] = [[], []];
+  if (document_.first) {
+    [points, events] = [[], []];
+    byId("events").replaceChildren();
+  }
   points = [...points, ...document_.points].slice(-POINTS_MAX);
   events = [...events, ...document_.events].slice(-EVENTS_MAX);
   state = document_;
@@ -26,7 +29,7 @@ function take(document_) {
   connection("live", "good");
   drawState();
   if (document_.points.length) drawCharts();
-  if (document_.events.length || document_.first) drawEvents(byId("events"), byId("no-events"), events);
+  addEvents(byId("events"), byId("no-events"), document_.events, EVENTS_MAX);
 }
 
 function say(node, text, level) {

@@ -2,8 +2,6 @@
 
 import { count, element, time } from "./format.js";
 
-const EVENTS_SHOWN = 60;
-
 const unit = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
 
 export function levelOf(replica) {
@@ -52,11 +50,10 @@ function row(one, level, tag, state, why, rest, texts) {
   );
 }
 
-export function drawEvents(list, none, events) {
-  none.hidden = events.length > 0;
-  const newest = events.slice(-EVENTS_SHOWN).reverse();
-  list.replaceChildren(
-    ...newest.map((event) =>
+/** The newest is on top. What was read stays where it is: events are only added, and the oldest go. */
+export function addEvents(list, none, added, shown) {
+  list.prepend(
+    ...added.toReversed().map((event) =>
       element(
         "li",
         { "data-level": event.level, "data-kind": event.kind },
@@ -65,4 +62,6 @@ export function drawEvents(list, none, events) {
       ),
     ),
   );
+  while (list.childElementCount > shown) list.lastElementChild.remove();
+  none.hidden = list.childElementCount > 0;
 }
