@@ -164,14 +164,15 @@ async def _subscribe(
         seen = 0
         last: ringcast.Message | None = None
         try:
-            async for message in bus.subscribe(topic, start, cursor, replica):
-                _print(message, many, json)
-                last = message
-                seen += 1
-                if cursor is not None and seen % 100 == 0:
-                    await message.done()
-                if seen == count:
-                    break
+            async with bus.subscribe(topic, start, cursor, replica) as messages:
+                async for message in messages:
+                    _print(message, many, json)
+                    last = message
+                    seen += 1
+                    if cursor is not None and seen % 100 == 0:
+                        await message.done()
+                    if seen == count:
+                        break
         finally:
             if cursor is not None and last is not None:
                 await last.done()

@@ -2,8 +2,9 @@
 
     async with ringcast.connect("cluster.json") as bus:
         receipt = await bus.publish("orders", b"42 apples")
-        async for message in bus.subscribe("orders", start=receipt.offset):
-            print(message.offset, message.payload)
+        async with bus.subscribe("orders", start=receipt.offset) as messages:
+            async for message in messages:
+                print(message.offset, message.payload)
 
     async with ringcast.products("cluster.json") as store:
         await store.put("Desk lamp", seller="ann", category="home", keywords=["light"], price=1_999, quantity=3)

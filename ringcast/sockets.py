@@ -132,6 +132,10 @@ class Watched:
         """SUB only: receive what begins with these bytes."""
         self._inner.setsockopt(zmq.SUBSCRIBE, prefix)
 
+    def unsubscribe(self, prefix: bytes) -> None:
+        """SUB only: no more of them, unless another prefix brings it."""
+        self._inner.setsockopt(zmq.UNSUBSCRIBE, prefix)
+
     def close(self, linger_ms: int = 0) -> None:
         """Close the socket and its monitor."""
         if self.socket.closed:

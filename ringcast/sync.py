@@ -2,8 +2,9 @@
 
     with ringcast.sync.connect("cluster.json") as bus:
         receipt = bus.publish("orders", b"42 apples")
-        for message in bus.subscribe("orders", start=receipt.offset):
-            print(message.offset, message.payload)
+        with bus.subscribe("orders", start=receipt.offset) as messages:
+            for message in messages:
+                print(message.offset, message.payload)
 
 Names, arguments, results and errors are those of `ringcast`; objects may be used from several threads at once. A
 KeyboardInterrupt while a call waits cancels it, as a cancellation does there: a batch that was sent stays pending.

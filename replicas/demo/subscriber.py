@@ -61,8 +61,10 @@ async def _report(received: Received) -> None:
 
 
 async def _receive(endpoint: str, replica: int, received: Received, end: "asyncio.Future[int]") -> None:
-    async with ringcast.connect(endpoint, replica=replica, timeout=math.inf) as bus:
-        subscription = bus.subscribe(TOPIC)
+    async with (
+        ringcast.connect(endpoint, replica=replica, timeout=math.inf) as bus,
+        bus.subscribe(TOPIC) as subscription,
+    ):
         while not (end.done() and received.next_offset >= end.result()):
             batch = asyncio.create_task(subscription.next_batch())
             either: list[asyncio.Future[Any]] = [batch, end]

@@ -12,6 +12,7 @@ from ringcast.bus.batch import pack, table_bytes
 from ringcast.bus.commits import put
 from ringcast.bus.cursors import DELETE, RESET, CursorOperation, check_cursor_name
 from ringcast.bus.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.bus.live import LiveFeed
 from ringcast.bus.messages import Message, batch_of
 from ringcast.bus.publisher import LINGER_MS, Publisher
 from ringcast.bus.reads import FETCH_MESSAGES, fetch, field, query
@@ -73,7 +74,7 @@ class Bus(Following[Session]):
         self._window_bytes = window_bytes
         self._pinned: dict[int, Session] = {}
         self._opening = asyncio.Lock()
-        self._subscriptions: set[Subscription] = set()
+        self._feeds: dict[Session, LiveFeed] = {}
 
     def _make_session(self, context: "zmq.Context[zmq.Socket[bytes]]") -> Session:
         return Session(context, self._endpoints, replica=self._replica, credit_wanted=self._window_bytes)
@@ -82,9 +83,9 @@ class Bus(Following[Session]):
         """End everything; unanswered batches become PublishUnknown, so `flush` publishers first. Safe to call twice."""
         if not self._origin.here:
             return
-        for subscription in list(self._subscriptions):
-            await subscription.close()
-        self._subscriptions.clear()
+        for feed in self._feeds.values():
+            feed.close()
+        self._feeds.clear()
         pinned = list(self._pinned.values())
         self._pinned.clear()
         for session in pinned:
@@ -186,6 +187,8 @@ class Bus(Following[Session]):
     ) -> Subscription:
         """An endless, ordered stream of a topic (`a.b`) or pattern (`a.b.>`, `>`): no holes, no doubles.
 
+        Use it with `async with`. All subscriptions of a bus share one connection, so thousands of them are cheap.
+
         start: "earliest" (what retention left), "latest" (from now on), an offset, or a datetime (a naive one is local
             time). It is settled by the first iteration, or by `async with` / `begin()`.
         cursor: name of a durable position; where it exists it decides, else `start` does. Move it with
@@ -200,20 +203,25 @@ class Bus(Following[Session]):
             raise ValueError(f"start is {start}: offsets begin at 0")
         session = self._live
 
-        async def open_session() -> Session:
-            return session if replica is None else await self._session_of(replica)
+        async def open_feed() -> LiveFeed:
+            return self._feed_of(session if replica is None else await self._session_of(replica))
 
-        subscription = Subscription(
-            open_session,
+        return Subscription(
+            open_feed,
             check_pattern(topic),
             start,
             cursor=None if cursor is None else check_cursor_name(cursor),
             timeout_s=self._timeout_s,
             consistency=wire.LINEARIZABLE if replica is None else wire.LOCAL,
-            on_close=self._subscriptions.discard,
         )
-        self._subscriptions.add(subscription)
-        return subscription
+
+    def _feed_of(self, session: Session) -> LiveFeed:
+        """The live feed that all subscriptions of a session share."""
+        self._live  # noqa: B018 - raises Closed
+        feed = self._feeds.get(session)
+        if feed is None:
+            feed = self._feeds[session] = LiveFeed(session)
+        return feed
 
     async def _session_of(self, replica: int) -> Session:
         """The session that speaks to one replica only."""

@@ -5,6 +5,7 @@ topics: their order is the whole order, and only consecutive offsets prove that 
 pattern takes the whole feed. Either way the control topic finds what was lost at the end.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 
 from ringcast.bus.feed import Control, FeedBatch
@@ -19,12 +20,26 @@ class Verdict(Enum):
     HOLE = "something is missing: fetch from the position"
 
 
+def is_single(pattern: str) -> bool:
+    """Does it match one topic only?"""
+    return not pattern.endswith(">")
+
+
+def last_changed(pattern: str, changed: Mapping[str, int]) -> int:
+    """The last offset of the topics of a control message that match; -1: none of them does."""
+    if is_single(pattern):
+        return changed.get(pattern, -1)
+    return max((last for topic, last in changed.items() if matches(pattern, topic)), default=-1)
+
+
 class Tail:
     """The position of one subscription: every matching message below `position` has been taken."""
 
+    __slots__ = ("pattern", "position", "single")
+
     def __init__(self, pattern: str, position: int) -> None:
         self.pattern = pattern
-        self.single = not pattern.endswith(">")
+        self.single = is_single(pattern)
         self.position = position
 
     def advance(self, position: int) -> None:
@@ -35,19 +50,26 @@ class Tail:
         """TAKE moves the position behind the batch; the caller hands on its messages from the old position on."""
         info = batch.info
         end = info.first_offset + info.messages
-        matching = matches(self.pattern, info.topic)
-        if end <= self.position or (self.single and not matching):
+        if end <= self.position:
+            return Verdict.SKIP
+        if not matches(self.pattern, info.topic):
+            # Of a pattern: it may fill the space up to the next one that matches. If it does not, nothing is lost yet.
+            if not self.single and info.first_offset <= self.position:
+                self.position = end
             return Verdict.SKIP
         if (info.previous if self.single else info.first_offset - 1) >= self.position:
             return Verdict.HOLE
         self.position = end
-        return Verdict.TAKE if matching else Verdict.SKIP
+        return Verdict.TAKE
 
-    def on_control(self, control: Control) -> Verdict:
-        """A hole if the replica delivered something of ours that did not come; else the position may move up."""
+    def on_control(self, control: Control, last: int) -> Verdict:
+        """A hole if the replica delivered something of ours that did not come; else the position may move up.
+
+        `last`: `last_changed` of our pattern, which many subscriptions share.
+        """
         if control.next_offset <= self.position:
             return Verdict.SKIP
-        if not self.single or control.since > self.position or control.changed.get(self.pattern, -1) >= self.position:
+        if control.since > self.position or last >= self.position:
             return Verdict.HOLE
         self.position = control.next_offset
         return Verdict.SKIP

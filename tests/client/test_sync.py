@@ -42,7 +42,8 @@ async def test_publish_subscribe_and_ask(endpoint: str, order: Order) -> None:
                 found[9].done()
                 assert subscription.position is not None
             assert bus.cursor("c") == ringcast.CursorInfo("c", "a", 10)
-            assert [batch.count for batch in itertools.islice(bus.subscribe("a").batches(), 2)] == [1, 2]
+            with bus.subscribe("a") as again:
+                assert [batch.count for batch in itertools.islice(again.batches(), 2)] == [1, 2]
             assert [message.offset for message in bus.fetch("a", 5, 2)] == [5, 6]
             assert bus.status().replica == bus.replica == 1
             assert (bus.cluster, len(bus.client)) == (0xC0FFEE, 16)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringcast.bus.feed import Control, FeedBatch
-from ringcast.bus.tail import Tail, Verdict
+from ringcast.bus.tail import Tail, Verdict, last_changed
 from ringcast.bus.topics import matches
 from ringcast.wire import BatchInfo
 
@@ -31,7 +31,10 @@ def test_taken_and_fetched_together_are_everything_once(seed: int, pattern: str,
 
     def handle(item: FeedBatch | Control) -> None:
         position = tail.position
-        verdict = tail.on_control(item) if isinstance(item, Control) else tail.on_batch(item)
+        if isinstance(item, Control):
+            verdict = tail.on_control(item, last_changed(pattern, item.changed))
+        else:
+            verdict = tail.on_batch(item)
         if verdict is Verdict.HOLE:
             missing = (info for info in order if matches(pattern, info.topic) and info.first_offset >= position)
             found.extend(info.first_offset for info in missing)
@@ -77,13 +80,13 @@ def test_one_topic_by_previous(
 
 def test_an_old_control_of_a_lagging_replica_moves_nothing_back() -> None:
     tail = Tail("a", 9)
-    assert tail.on_control(Control(1, 0, 5, 0, {"a": 4})) is Verdict.SKIP
+    assert tail.on_control(Control(1, 0, 5, 0, {"a": 4}), 4) is Verdict.SKIP
     tail.advance(3)
     assert tail.position == 9
 
 
 def test_a_lost_control_is_a_hole() -> None:
-    assert Tail("a", 4).on_control(Control(1, 0, 9, 5, {})) is Verdict.HOLE
+    assert Tail("a", 4).on_control(Control(1, 0, 9, 5, {}), -1) is Verdict.HOLE
     tail = Tail("a", 5)
-    assert tail.on_control(Control(1, 0, 9, 5, {"b": 8})) is Verdict.SKIP
+    assert tail.on_control(Control(1, 0, 9, 5, {"b": 8}), -1) is Verdict.SKIP
     assert tail.position == 9

@@ -120,8 +120,7 @@ def test_the_command_line_from_outside(deployment: Deployment) -> None:
 async def test_a_subscriber_outside_lives_on_the_feed(deployment: Deployment) -> None:
     """The replicas tell of names that only containers can resolve; cluster.json says where they are published."""
     endpoints = find(deployment.cluster)
-    async with ringcast.connect(deployment.cluster, timeout=20) as bus:
-        messages = aiter(bus.subscribe("feed", "latest"))
+    async with ringcast.connect(deployment.cluster, timeout=20) as bus, bus.subscribe("feed", "latest") as messages:
         first = asyncio.create_task(anext(messages))
         loop = asyncio.get_running_loop()
         waits = []

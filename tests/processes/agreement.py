@@ -67,8 +67,12 @@ async def assert_agreement(cluster: LocalCluster, load: Load) -> None:
 async def read_all(where: Path, member: int, topic: str, end: int) -> list[tuple[int, bytes]]:
     """(offset, payload) of everything below offset `end`, through a subscriber of one replica alone."""
     found: list[tuple[int, bytes]] = []
-    async with asyncio.timeout(CONVERGED_TIMEOUT_S), ringcast.connect(where, replica=member, timeout=30) as bus:
-        async for message in bus.subscribe(topic, "earliest"):
+    async with (
+        asyncio.timeout(CONVERGED_TIMEOUT_S),
+        ringcast.connect(where, replica=member, timeout=30) as bus,
+        bus.subscribe(topic, "earliest") as subscription,
+    ):
+        async for message in subscription:
             found.append((message.offset, message.payload))
             if message.offset + 1 >= end:
                 break

@@ -27,9 +27,12 @@ async def test_a_message_goes_through_three_processes(start_cluster: Start) -> N
         assert (first.offset, second.offset, second.count) == (0, 1, 2)
         assert (await bus.status()).members == (1, 2, 3)
     for member in cluster.replicas:
-        async with ringcast.connect(cluster.path, replica=member, timeout=10) as bus:
+        async with (
+            ringcast.connect(cluster.path, replica=member, timeout=10) as bus,
+            bus.subscribe("orders", replica=member) as subscription,
+        ):
             received = []
-            async for message in bus.subscribe("orders", replica=member):
+            async for message in subscription:
                 received.append((message.offset, message.payload))
                 if len(received) == 3:
                     break

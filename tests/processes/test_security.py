@@ -85,13 +85,14 @@ async def test_publish_subscribe_and_cursors_with_a_key(cluster: LocalCluster) -
     async with ringcast.connect(cluster.path, keys=keys_of(cluster, "billing"), timeout=10) as bus:
         first = await bus.publish("orders.eu", b"one")
         found = []
-        async for message in bus.subscribe("orders.>", start=first.offset, cursor="billing"):
-            found.append(message.payload)
-            await message.done()
-            if len(found) == 1:
-                await bus.publish("orders.eu", b"two")  # comes over the feed
-            else:
-                break
+        async with bus.subscribe("orders.>", start=first.offset, cursor="billing") as subscription:
+            async for message in subscription:
+                found.append(message.payload)
+                await message.done()
+                if len(found) == 1:
+                    await bus.publish("orders.eu", b"two")  # comes over the feed
+                else:
+                    break
         assert found == [b"one", b"two"]
 
 
@@ -122,8 +123,9 @@ async def test_what_a_key_may_not_do_is_said_by_role(cluster: LocalCluster) -> N
         with pytest.raises(ringcast.NotAllowed, match="the role 'cursors'"):
             await bus.reset_cursor("shipping", "orders", 0)
         assert {topic.name for topic in await bus.topics()} <= {"orders", "orders.eu"}
-        with pytest.raises(ringcast.NotAllowed, match="the role 'subscribe'"):
-            await anext(bus.subscribe(">"))
+        async with bus.subscribe(">") as everything:
+            with pytest.raises(ringcast.NotAllowed, match="the role 'subscribe'"):
+                await anext(everything)
 
 
 # ---------------------------------------------------------------- 42: keys that do not fit, each told in bounded time

@@ -43,10 +43,11 @@ import ringcast
 async def main() -> None:
     async with ringcast.connect(sys.argv[1], timeout=30) as bus:
         receipts = [await bus.publish("greetings", text) for text in (b"one", b"two", b"three")]
-        async for message in bus.subscribe("greetings", start=receipts[0].offset):
-            print(message.offset - receipts[0].offset, message.payload.decode())
-            if message.offset == receipts[-1].offset:
-                return
+        async with bus.subscribe("greetings", start=receipts[0].offset) as messages:
+            async for message in messages:
+                print(message.offset - receipts[0].offset, message.payload.decode())
+                if message.offset == receipts[-1].offset:
+                    return
 
 asyncio.run(main())
 """
