@@ -396,6 +396,11 @@ class HandshakeRefused(ProtocolError):
     sentence = "{endpoint} and this side do not believe each other's keys, {why}: {next}"
 
 
+def again(error: RingcastError) -> RingcastError:
+    """The same error to be raised once more: each has a traceback of its own."""
+    return type(error)(**error.details)
+
+
 def from_wire(code: str, details: Details) -> RingcastError:
     """The error that a REFUSED or FAILED frame carries. A code of a newer peer becomes Refused and keeps its name."""
     kind = ERRORS.get(code)

@@ -18,12 +18,15 @@ import zmq
 
 from ringcast import wire
 from ringcast.endpoints import Endpoints
-from ringcast.errors import HandshakeRefused, NotInQuorum, ProtocolError, RingcastError, Timeout, Unreachable
+from ringcast.errors import NotInQuorum, ProtocolError, RingcastError, Timeout, Unreachable, again
 
 HELLO_TIMEOUT_S = 1.0
 BACKOFF_FIRST_S = 0.02
 #: A handshake that was broken off so often in a row was not broken off by a replica that just ended.
 BROKEN_HANDSHAKES_MAX = 4
+#: A refusal is final for a running client when it has lasted so long at all addresses, or at most of them while the
+#: others do not answer: a quorum of our cluster cannot be there any more.
+REFUSED_BY_ALL_S, REFUSED_BY_MOST_S = 3.0, 10.0
 
 
 class Failover(ABC):
@@ -45,6 +48,9 @@ class Failover(ABC):
         self._failures = 0
         #: Why nobody answers now, None = somebody does.
         self._trouble: RingcastError | None = None
+        #: Address -> what it refused us with, for reasons that do not pass.
+        self._refused: dict[str, ProtocolError] = {}
+        self._refused_at: float | None = None
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner: asyncio.Task[None] | None = None
 
@@ -64,6 +70,10 @@ class Failover(ABC):
     @abstractmethod
     async def _serve(self, address: str) -> None:
         """One connection from HELLO to its end; the child calls `_attached` in between. Raises what ended it."""
+
+    def _end(self, error: RingcastError) -> bool:
+        """The replicas refuse us for good. True: the child has ended everything, and nothing is tried any more."""
+        return False
 
     async def start(self, timeout_s: float) -> None:
         """Wait for the first connection. Raises what all replicas refuse us with, else Unreachable in time."""
@@ -107,7 +117,7 @@ class Failover(ABC):
         return addresses[place % len(addresses)]
 
     async def _run(self) -> None:
-        refused: dict[str, ProtocolError] = {}
+        refused = self._refused
         broken: Counter[str] = Counter()
         while True:
             address = self._address = self._next_address()
@@ -118,7 +128,7 @@ class Failover(ABC):
             except ProtocolError as error:
                 self._trouble = error
                 broken[address] += 1
-                if error.details.get("certain", True) or broken[address] >= BROKEN_HANDSHAKES_MAX:
+                if _is_certain(error) or broken[address] >= BROKEN_HANDSHAKES_MAX:
                     refused[address] = error
             except RingcastError as error:
                 refused.pop(address, None)
@@ -127,8 +137,23 @@ class Failover(ABC):
             if len(refused) == len(self.addresses) and not self._first.done():
                 # Waiting helps no one: every replica is of another cluster or version.
                 self._first.set_exception(next(iter(refused.values())))
+            final = self._final_refusal()
+            if final is not None and self._end(final):
+                return
             if self._failures >= len(self.addresses):
                 await asyncio.sleep(self._backoff_s() * random.uniform(0.5, 1.0))
+
+    def _final_refusal(self) -> RingcastError | None:
+        """What a running client is refused with for good, if it is certain."""
+        certain = [error for error in self._refused.values() if _is_certain(error)]
+        if not self._first.done() or 2 * len(certain) <= len(self.addresses):
+            self._refused_at = None
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._refused_at is None:
+            self._refused_at = now
+        limit_s = REFUSED_BY_ALL_S if len(certain) == len(self.addresses) else REFUSED_BY_MOST_S
+        return certain[0] if now - self._refused_at >= limit_s else None
 
     def _backoff_s(self) -> float:
         rounds = self._failures // len(self.addresses)
@@ -136,7 +161,7 @@ class Failover(ABC):
 
     @asynccontextmanager
     async def within(self, what: str, seconds: float) -> AsyncIterator[None]:
-        """A time limit. Raises NotInQuorum or HandshakeRefused if that is why nobody answers, else Timeout."""
+        """A time limit. Raises NotInQuorum or a ProtocolError if that is why nobody answers, else Timeout."""
         try:
             async with asyncio.timeout(None if math.isinf(seconds) else seconds) as limit:
                 yield
@@ -148,6 +173,13 @@ class Failover(ABC):
     def _late(self, what: str, seconds: float) -> RingcastError:
         """What a time limit that passed means."""
         trouble = self._trouble
-        if isinstance(trouble, NotInQuorum) or (isinstance(trouble, HandshakeRefused) and trouble.details["certain"]):
-            return type(trouble)(**trouble.details)
+        if len(self._refused) == len(self.addresses):
+            trouble = next(iter(self._refused.values()))
+        if isinstance(trouble, NotInQuorum) or (isinstance(trouble, ProtocolError) and _is_certain(trouble)):
+            return again(trouble)
         return Timeout(what=what, seconds=seconds, reason=str(self._trouble) if self._trouble else None)
+
+
+def _is_certain(error: ProtocolError) -> bool:
+    """False: a replica that ends in this moment would look the same."""
+    return bool(error.details.get("certain", True))

@@ -62,6 +62,9 @@ class Bus(Following[Session]):
 
     Every call may be cancelled: a batch that got its number stays pending and is sent exactly once; anything else has
     no effect. `timeout` arguments are seconds, None = the bus's own; they raise Timeout, or NotInQuorum if that is why.
+
+    What does not pass ends the bus, and every call and iteration raises it: WrongCluster (another one is at these
+    addresses now), HandshakeRefused (our key was revoked), UnsupportedVersion.
     """
 
     _what = "bus"

@@ -54,6 +54,7 @@ class LiveFeed:
         self._subscribed: set[bytes] = set()  # on this socket
         self._messages = self._bytes = 0  # that were sent on it
         session.on_attach.append(self._on_attach)
+        session.on_end.append(self._on_end)
 
     # ---- listeners ----
 
@@ -123,6 +124,7 @@ class LiveFeed:
             return
         self._closed = True
         self.session.on_attach.remove(self._on_attach)
+        self.session.on_end.remove(self._on_end)
         for listener in self._listeners():
             listener.close()
         for task in self._fetches.values():
@@ -137,6 +139,12 @@ class LiveFeed:
         """The session has a (new) replica: its feed is another one."""
         if self._groups:
             self._connect()
+
+    def _on_end(self) -> None:
+        """The replicas refuse us for good: `check_open` tells it to all that iterate."""
+        self._disconnect()
+        for listener in self._listeners():
+            listener.wake()
 
     def _connect(self) -> None:
         """Listen to the feed of the session's replica, on a new socket; what came meanwhile is fetched."""

@@ -17,7 +17,6 @@ from ringcast.bus.batch import pack
 from ringcast.bus.topics import CURSORS_TOPIC
 from ringcast.errors import (
     AlreadyApplied,
-    Closed,
     IdReused,
     PublishUnknown,
     RingcastError,
@@ -25,6 +24,7 @@ from ringcast.errors import (
     SessionExpired,
     Unavailable,
     WindowExceeded,
+    again,
 )
 from ringcast.types import CLIENT_ID_BYTES, Receipt
 
@@ -229,10 +229,10 @@ class Outbox:
             self.pending_bytes += len(batch.packed)
         self._collect()
 
-    def close(self) -> None:
-        """The id ends here: what is sent is unknown, what is not sent was never published."""
+    def close(self, error: RingcastError) -> None:
+        """The id ends here: what is sent is unknown, what is not sent was never published and gets `error`."""
         for batch in self._pending.values():
-            self._resolve(batch, self._unknown(batch) if batch.attempts else Closed(what="bus"))
+            self._resolve(batch, self._unknown(batch) if batch.attempts else again(error))
         self._pending.clear()
         self.pending_bytes = 0
         self._collect()

@@ -17,7 +17,7 @@ from ringcast.bus.joining import Joiner
 from ringcast.bus.outbox import Action, Outbox, Pending
 from ringcast.connection import Connection
 from ringcast.endpoints import Endpoints
-from ringcast.errors import BadFrame, Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable
+from ringcast.errors import BadFrame, Closed, Disconnected, NotInQuorum, RingcastError, Timeout, Unavailable, again
 from ringcast.failover import HELLO_TIMEOUT_S, Failover
 from ringcast.forks import Origin
 from ringcast.types import Receipt
@@ -32,7 +32,8 @@ Reply = tuple[wire.Fetched | wire.Answer, list[bytes]]
 class Session(Failover):
     """Connects to one replica at a time, or only to the one with id `replica`.
 
-    `on_attach` callbacks are called with each WELCOME. Use: `await start()`, then anything, then `await close()`.
+    `on_attach` callbacks are called with each WELCOME, `on_end` ones when the replicas refuse us for good.
+    Use: `await start()`, then anything, then `await close()`.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Session(Failover):
         self.outbox = Outbox()
         self._joiner = Joiner(self._add)
         self.on_attach: list[Callable[[wire.Welcome], None]] = []
+        self.on_end: list[Callable[[], None]] = []
+        self._ended: RingcastError | None = None
         self._only = replica
         self._credit_wanted = credit_wanted
         self._welcome: wire.Welcome | None = None
@@ -79,10 +82,22 @@ class Session(Failover):
         self._joiner.flush()
         self._closed = True
         await self.stop()
-        self.outbox.close()
+        self._give_up(Closed(what="bus"))
+
+    def _end(self, error: RingcastError) -> bool:
+        self._joiner.flush()
+        self._ended = error
+        self._give_up(error)
+        for callback in self.on_end:
+            callback()
+        return True
+
+    def _give_up(self, error: RingcastError) -> None:
+        """Tell all that wait."""
+        self.outbox.close(error)
         for _, answer in self._requests.values():
             if not answer.done():
-                answer.set_exception(Closed(what="bus"))
+                answer.set_exception(again(error))
         self._wake_room()
 
     def publish(
@@ -118,8 +133,10 @@ class Session(Failover):
             timer.cancel()
 
     def check_open(self) -> None:
-        """Raise Closed; Forked in a forked child."""
+        """Raise Closed; Forked in a forked child; what the replicas refuse us with for good."""
         self._origin.check()
+        if self._ended is not None:
+            raise again(self._ended)
         if self._closed:
             raise Closed(what="bus")
 
@@ -221,7 +238,8 @@ class Session(Failover):
         while self._room:
             size, turn = self._room[0]
             if not turn.done():
-                if not self._closed and not self.outbox.has_room(size, granted):
+                over = self._closed or self._ended is not None
+                if not over and not self.outbox.has_room(size, granted):
                     return
                 turn.set_result(None)
                 granted += size

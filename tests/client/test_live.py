@@ -185,6 +185,7 @@ class _Session:
 
     def __init__(self) -> None:
         self.on_attach: list[Callable[[wire.Welcome], None]] = []
+        self.on_end: list[Callable[[], None]] = []
 
     def check_open(self) -> None:
         """It is."""
