@@ -204,8 +204,7 @@ class Cluster:
         for extra in self.extras:
             extra.healed()
         self.run_until(self.now + self.random.randint(100, 400) * MS)
-        for client in self.clients:
-            client.stopped = True
+        self.stop_publishing()
         self.demand_progress()
         for extra in self.extras:
             extra.ended()
@@ -213,6 +212,18 @@ class Cluster:
     def run_until(self, end: int) -> None:
         """Let virtual time pass."""
         self._run_until(end, lambda: False)
+
+    def publish_again(self) -> None:
+        """Clients issue new batches: in a phase of an extra kind of faults, after the end of all others."""
+        for client in self.clients:
+            if not client.gone:
+                client.stopped = False
+                self.after(1, client.tick)
+
+    def stop_publishing(self) -> None:
+        """Clients wait for the answers to what they have issued, and issue nothing new."""
+        for client in self.clients:
+            client.stopped = True
 
     def demand_progress(self) -> None:
         """Every answer, and one end everywhere, within a bounded time; then all that can be checked at an end."""

@@ -26,6 +26,9 @@ class Extra(Generic[ClusterType]):
     def healed(self) -> None:
         """All else was healed: begin what lasts through the liveness phase."""
 
+    def appended(self, record: SlotRecord) -> None:
+        """A member put a slot into its log: who sequenced it is the first."""
+
     def delivered(self, record: SlotRecord) -> None:
         """A member was the first to deliver a slot."""
 

@@ -254,6 +254,8 @@ class Member:
             match persist:
                 case AppendRecord(record, previous):
                     self.image.append(record, previous)
+                    for extra in self.cluster.extras:
+                        extra.appended(record)
                 case PrependRecord(record, previous):
                     self.image.prepend(record, previous)
                 case SaveStable(state):

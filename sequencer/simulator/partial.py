@@ -72,14 +72,10 @@ class Partial(Extra["Cluster"]):
         newest = self.newest()
         self.begun = newest.number if newest is not None else NO_VIEW
         cluster.steps_max += STEPS
-        for client in cluster.clients:
-            if not client.gone:
-                client.stopped = False
-                cluster.after(1, client.tick)
+        cluster.publish_again()
         self.break_one_by_one(self.chosen or break_links(members, self.random))
         cluster.run_until(cluster.now + BREAKING_US + 2 * SECOND)
-        for client in cluster.clients:
-            client.stopped = True
+        cluster.stop_publishing()
         self.wait_until_still()
         cluster.demand_progress()
         self.look(members)
