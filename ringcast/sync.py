@@ -14,7 +14,7 @@ Forked at once: connect in the child.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,10 +22,11 @@ from ringcast.blocking import BlockingClient, Loop, blocking
 from ringcast.bus import client as bus_client
 from ringcast.bus import joining, messages, publisher, subscription
 from ringcast.bus.joining import BATCH_BYTES, BATCH_MESSAGES
+from ringcast.bus.messages import NO_CURSOR
 from ringcast.bus.publisher import LINGER_MS
 from ringcast.bus.subscription import Start
 from ringcast.endpoints import Cluster, Keys
-from ringcast.errors import Closed
+from ringcast.errors import Closed, Refused
 from ringcast.following import TIMEOUT_S
 from ringcast.market.sync import Buyer, Seller
 from ringcast.product_store.sync import ProductStore, products
@@ -155,17 +156,46 @@ class Publisher:
             self.loop.run(self.inner.__aexit__(kind, error, trace))
 
 
-@dataclass(slots=True)
-class Message(Record):
+class _Handed(Record):
+    """Handles and no values: they are not compared, copied deeply or sent to another process."""
+
+    __slots__ = ("inner", "loop")
+    loop: Loop | None
+    inner: messages.Message | None
+
+
+@dataclass(init=False)
+class Message(_Handed):
     """`ringcast.Message`, waiting."""
 
-    loop: Loop | None = field(default=None, repr=False, compare=False)
-    inner: messages.Message | None = field(default=None, repr=False, compare=False)
+    __slots__ = ()
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        offset: int,
+        time_us: int,
+        client: bytes,
+        packed_headers: bytes = b"",
+        loop: Loop | None = None,
+        inner: messages.Message | None = None,
+    ) -> None:
+        super().__init__(topic, payload, offset, time_us, client, packed_headers)
+        self.loop = loop
+        self.inner = inner
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Message, (self.topic, self.payload, self.offset, self.time_us, self.client, self.packed_headers)
+
+    def __copy__(self) -> "Message":
+        known = (self.topic, self.payload, self.offset, self.time_us, self.client, self.packed_headers)
+        return Message(*known, self.loop, self.inner)
 
     def done(self, timeout: float | None = None) -> None:
-        """As `ringcast.Message.done`."""
-        assert self.loop is not None
-        assert self.inner is not None
+        """As `ringcast.Message.done`. Raises Refused for a copy that came without its handle."""
+        if self.loop is None or self.inner is None:
+            raise Refused(reason=NO_CURSOR)
         self.loop.run(self.inner.done(timeout))
 
 

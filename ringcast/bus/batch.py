@@ -50,6 +50,10 @@ def pack(payloads: Sequence[bytes], headers: Sequence[bytes] | None = None) -> b
     return struct.pack(f"<{1 + 2 * count}I", count, *lengths) + body
 
 
+#: The payload and the packed headers of a message.
+Pair: TypeAlias = tuple[bytes, bytes]
+
+
 def check(packed: Buffer, count: int) -> None:
     """Raise BadFrame unless `packed` is a batch of exactly `count` messages; one C-level sum, no per-message work."""
     _lengths(packed, count)
@@ -77,7 +81,7 @@ def _lengths(packed: Buffer, count: int) -> tuple[int, ...]:
     return lengths
 
 
-def unpack(packed: bytes, count: int) -> list[tuple[bytes, bytes]]:
+def unpack(packed: bytes, count: int) -> list[Pair]:
     """The (payload, headers bytes) pairs of a batch of `count` messages. Raises BadFrame as `check` does.
 
     Headers stay packed: a consumer that never looks at them never pays, and broken ones of a foreign publisher hurt

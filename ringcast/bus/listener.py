@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from ringcast.bus.batch import Pair, unpack
 from ringcast.bus.commits import CursorCommits
 from ringcast.bus.feed import Control, FeedBatch
 from ringcast.bus.messages import Batch, batch_of
@@ -22,7 +23,7 @@ WAITING_BYTES_MAX = 4 << 20
 class Held:
     """A feed message that listeners keep. All share one; `holders`: so many still do."""
 
-    __slots__ = ("holders", "item", "last", "size")
+    __slots__ = ("_pairs", "holders", "item", "last", "size")
 
     def __init__(self, item: FeedBatch | Control, size: int, last: int = -1) -> None:
         self.item = item
@@ -30,6 +31,13 @@ class Held:
         #: Of a control message: `last_changed` of the listener's pattern.
         self.last = last
         self.holders = 0
+        self._pairs: list[Pair] | None = None
+
+    def batch(self, item: FeedBatch, position: int, cursor: CursorCommits | None) -> Batch:
+        """What of it is at or above a position. It was checked, so it can be unpacked."""
+        if self._pairs is None:
+            self._pairs = unpack(item.packed, item.info.messages)
+        return batch_of(item.info, item.packed, position, cursor, self._pairs)
 
 
 class Feed(Protocol):
@@ -191,7 +199,7 @@ class Listener:
             if isinstance(item, Control) and not self.synced and item.next_offset >= self._feed.end:
                 self._sync()  # it is the newest one; later ones may have been dropped while a fetch was due
             if verdict is Verdict.TAKE and isinstance(item, FeedBatch):
-                return batch_of(item.info, item.packed, position, cursor)
+                return held.batch(item, position, cursor)
         return None
 
     async def wait(self) -> None:
