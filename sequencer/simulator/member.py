@@ -301,9 +301,8 @@ class Member:
         for record in records:
             sequence = record.sequence
             if sequence.slot != machine.applied:
-                raise Violation(
-                    "total order", f"member {self.id} delivered slot {sequence.slot} after {machine.applied - 1}"
-                )
+                wrong = f"member {self.id} delivered slot {sequence.slot} after {machine.applied - 1}"
+                raise Violation("total order", wrong)
             answers += machine.apply(record)
             if cluster.order.delivered(self.id, record, machine.digest):
                 for extra in cluster.extras:
