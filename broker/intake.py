@@ -13,7 +13,7 @@ from broker.connection import Connection
 from broker.grants import ANYTHING, Grant
 from ringcast.bus.batch import digest
 from ringcast.bus.request import BatchHeader, encode_batch_headers
-from ringcast.errors import IdReused, RingcastError, WindowExceeded
+from ringcast.errors import RingcastError, SequenceGap, WindowExceeded
 from ringcast.wire import Publish
 
 DURABILITY_MAJORITY = 0
@@ -94,7 +94,8 @@ class Intake:
         known = self._pending.get(key)
         if known is not None:
             if known.header.digest != seal:
-                return IdReused(sequence=publish.sequence, client=publish.client.hex())
+                # Which of the two has the number is the log's to say, when the pending one has its verdict.
+                return SequenceGap(sequence=publish.sequence, last=publish.sequence - 1)
             known.account.charge(-known.size, -1)
             known.account = account
             account.charge(known.size, 1)

@@ -290,7 +290,10 @@ class Topics:
             error = self._refuses_topic(name)
         if error is None and name == CURSORS_TOPIC:
             operations = cursor_operations(packed, count)
-            error = self._refuses_cursors(operations)
+            # Not out of its turn: a batch before it may delete a cursor. Topics are never fewer, so a new one that is
+            # refused out of its turn would be refused in it.
+            if sequence == self.clients.last(client) + 1:
+                error = self._refuses_cursors(operations)
         if error is not None:
             delivery.refusals.append(Refusal(sender, client, sequence, error))
             return rows.pack_verdict(rows.REFUSED, -1, count, NO_OFFSET)

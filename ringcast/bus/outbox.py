@@ -1,8 +1,12 @@
 """The client's side of K1 and K2: numbered batches, in order, each until it has an answer. No I/O.
 
 A batch is *unsent* or *sent* (on the present connection); both are pending until a verdict. A number is never given up:
-it is resent until answered; what a replica refuses for good leaves its number to an empty operation on `_cursors`, or
-everything after it would be a gap for ever.
+it is resent until answered. A batch that is refused for good leaves its number to a *filler*, an empty operation on
+`_cursors`, or everything behind it would stay a gap.
+
+A refusal, for good or because of a gap, makes a gap of everything that was sent behind it. So nothing more is sent
+until all that was sent has its answer; then all that is pending is sent again, in order. One pass finds every batch
+that is refused for good, the next one carries their fillers, and no answer is ever that of an earlier pass.
 """
 
 import asyncio
@@ -33,7 +37,8 @@ CREDIT_DEFAULT = 1 << 20
 #: Rewinds in a row without a receipt after which another replica is tried.
 REWINDS_MAX = 8
 
-_FILLER = pack([b""])
+#: Messages -> a filler of so many.
+_FILLERS = {count: pack([b""] * count) for count in (1, 2)}
 
 
 class Action(Enum):
@@ -48,8 +53,8 @@ class Action(Enum):
 class Pending:
     """One batch without a verdict.
 
-    `attempts`: how often it was sent under its present number, on any connection. `stale`: refusals that earlier sends
-    on this connection may still bring. `error`: set when it was refused for good and only its number is still pending.
+    `attempts`: how often it was sent under its present number, on any connection. `error`: set when it was refused for
+    good and only its number is still pending; then `packed` is its filler.
     """
 
     topic: str
@@ -59,8 +64,23 @@ class Pending:
     receipt: "asyncio.Future[Receipt]"
     sent: bool = False
     attempts: int = 0
-    stale: int = 0
     error: RingcastError | None = None
+
+    def header(self, client: bytes, opened: int) -> wire.Publish:
+        """Of its next send."""
+        if self.error is None:
+            return wire.Publish(self.topic, client, self.sequence, self.messages, opened)
+        return wire.Publish(CURSORS_TOPIC, client, self.sequence, self.filler_messages, opened)
+
+    @property
+    def filler_messages(self) -> int:
+        """Never as many as the batch has, so that a receipt tells which of the two was applied."""
+        return 2 if self.messages == 1 else 1
+
+    def become_filler(self, error: RingcastError) -> None:
+        """It was refused for good."""
+        self.error = error
+        self.packed = _FILLERS[self.filler_messages]
 
 
 def _retrieve(receipt: "asyncio.Future[Receipt]") -> None:
@@ -72,7 +92,8 @@ def _retrieve(receipt: "asyncio.Future[Receipt]") -> None:
 class Outbox:
     """All pending batches of one bus, in order of their sequence.
 
-    Invariants: `unsent` = the pending batches with `sent` false, in order; `sent_bytes` = the sum of the others.
+    Invariants: `sent_bytes` = the sum of the pending batches with `sent` true; `unsent` = the others, in order. While
+    it is draining, it waits for the answers to what was sent, and `unsent` is made again at their end.
     """
 
     def __init__(self) -> None:
@@ -85,6 +106,7 @@ class Outbox:
         self._next = 1
         self._pending: dict[int, Pending] = {}
         self._unsent: deque[Pending] = deque()
+        self._draining = False
         self._rewinds = 0
 
     def __len__(self) -> int:
@@ -116,13 +138,17 @@ class Outbox:
         self.credit = welcome.credit
         self.outstanding_max = welcome.limits.outstanding_max
         for batch in self._pending.values():
-            batch.sent, batch.stale = False, 0
+            batch.sent = False
         self._rewinds = 0
         self._collect()
 
     def take(self) -> Iterator[tuple[wire.Publish, bytes]]:
         """The frames that may leave now, within the credit and the number of batches outstanding (A9)."""
         assert self.opened is not None
+        if self._draining:
+            if self.sent_bytes:
+                return
+            self._collect()
         while self._unsent:
             batch = self._unsent[0]
             # K1 remembers the last W batches: the span from the oldest unanswered one counts, not how many there are.
@@ -133,8 +159,7 @@ class Outbox:
             batch.sent = True
             batch.attempts += 1
             self.sent_bytes += len(batch.packed)
-            header = wire.Publish(batch.topic, self.client, batch.sequence, batch.messages, self.opened)
-            yield header, batch.packed
+            yield batch.header(self.client, self.opened), batch.packed
 
     def on_receipt(self, message: wire.Receipt, answers: tuple[bytes, ...] = ()) -> None:
         """The verdict "applied": also of a repeated batch, with its original offsets (K1)."""
@@ -142,11 +167,16 @@ class Outbox:
             return
         self.credit = message.credit
         batch = self._pending.get(message.sequence)
-        if batch is None or message.messages != batch.messages:
+        if batch is None:
+            return
+        if message.messages == batch.messages:  # also where another replica refused it, and this one has it already
+            receipt = Receipt(message.first_offset, message.messages, message.slot, message.time_us, answers)
+            self._finish(batch, receipt)
+        elif batch.error is not None and message.messages == batch.filler_messages:
+            self._finish(batch, batch.error)
+        else:
             return
         self._rewinds = 0
-        receipt = Receipt(message.first_offset, message.messages, message.slot, message.time_us, answers)
-        self._finish(batch, receipt if batch.error is None else batch.error)
 
     def on_refused(self, message: wire.Refused) -> tuple[Action, RingcastError]:
         """Any other verdict, and what to do about it."""
@@ -166,22 +196,15 @@ class Outbox:
         return self._on_refused_for_good(batch, error), error
 
     def _on_retryable(self, batch: Pending, last: int) -> Action:
-        if batch.stale:
-            batch.stale -= 1
-            return Action.SEND
         if not batch.sent:
             return Action.SEND
-        start = batch.sequence if last < 0 else min(batch.sequence, last + 1)
-        if start < next(iter(self._pending)):
+        if 0 <= last < next(iter(self._pending)) - 1:
             # The table knows less than we have receipts for: this id has no future.
             self._reopen(attempts_safe=1)
             return Action.REOPEN
-        for other in self._pending.values():
-            if other.sequence >= start and other.sent:
-                other.sent = False
-                other.stale += other is not batch
-        self._collect()
-        self._rewinds += 1
+        if not self._draining:
+            self._rewinds += 1
+        self._drain(batch)
         return Action.MOVE if self._rewinds >= REWINDS_MAX else Action.SEND
 
     def _on_refused_for_good(self, batch: Pending, error: RingcastError) -> Action:
@@ -199,11 +222,18 @@ class Outbox:
             self._finish(batch, error)
             self._reopen(attempts_safe=0)
             return Action.REOPEN
-        self.pending_bytes += len(_FILLER) - len(batch.packed)
-        batch.topic, batch.packed, batch.messages, batch.error = CURSORS_TOPIC, _FILLER, 1, error
-        batch.sent, batch.stale = False, 0
-        self._collect()
+        self._drain(batch)
+        self.pending_bytes -= len(batch.packed)
+        batch.become_filler(error)
+        self.pending_bytes += len(batch.packed)
         return Action.SEND
+
+    def _drain(self, batch: Pending) -> None:
+        """A batch has to be sent again, and with it all that was sent behind it: when that has its answers."""
+        if batch.sent:
+            batch.sent = False
+            self.sent_bytes -= len(batch.packed)
+        self._draining = True
 
     def _unknown(self, batch: Pending) -> RingcastError:
         if batch.error is not None:
@@ -223,7 +253,7 @@ class Outbox:
                 kept.append(batch)
         self.client, self.opened, self._next = os.urandom(CLIENT_ID_BYTES), None, 1
         for batch in kept:
-            batch.sequence, batch.sent, batch.attempts, batch.stale = self._next, False, 0, 0
+            batch.sequence, batch.sent, batch.attempts = self._next, False, 0
             self._next += 1
             self._pending[batch.sequence] = batch
             self.pending_bytes += len(batch.packed)
@@ -242,7 +272,7 @@ class Outbox:
         self.pending_bytes -= len(batch.packed)
         if batch.sent:
             self.sent_bytes -= len(batch.packed)
-        else:
+        elif not self._draining:
             self._unsent.remove(batch)
         self._resolve(batch, outcome)
 
@@ -256,5 +286,6 @@ class Outbox:
             batch.receipt.set_exception(outcome)
 
     def _collect(self) -> None:
+        self._draining = False
         self._unsent = deque(batch for batch in self._pending.values() if not batch.sent)
         self.sent_bytes = sum(len(batch.packed) for batch in self._pending.values() if batch.sent)

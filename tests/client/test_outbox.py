@@ -74,21 +74,36 @@ async def test_the_span_from_the_oldest_unanswered_batch_is_bounded() -> None:
     assert [header.sequence for header, _ in outbox.take()] == [4, 5, 6]
 
 
-async def test_only_one_rewind_for_one_gap() -> None:
-    """Refusals of what was in flight at the rewind do not rewind again."""
+async def test_a_gap_is_sent_again_when_all_that_was_sent_has_its_answer() -> None:
+    """An answer that comes after the rewind is never that of a send before it."""
     outbox = Outbox()
     for _ in range(5):
         outbox.add("a", pack([b"x"]), 1)
     outbox.connected(welcome())
     assert len(list(outbox.take())) == 5
-    gaps = [wire.Refused(outbox.client, number, "sequence_gap", {}, 1) for number in (3, 4, 5)]
-    outbox.on_refused(gaps[0])
-    assert [header.sequence for header, _ in outbox.take()] == [2, 3, 4, 5]
-    outbox.on_refused(gaps[1])
-    outbox.on_refused(gaps[2])
+    outbox.add("a", pack([b"x"]), 1)
+    outbox.on_refused(wire.Refused(outbox.client, 2, "too_large", {}))
     assert list(outbox.take()) == []
-    outbox.on_refused(gaps[1])
-    assert [header.sequence for header, _ in outbox.take()] == [2, 3, 4, 5]
+    outbox.on_receipt(wire.Receipt(outbox.client, 1, 0, 1, 1, 1, 1 << 20))
+    for number in (3, 4, 5):
+        assert list(outbox.take()) == []
+        outbox.on_refused(wire.Refused(outbox.client, number, "sequence_gap", {}, 1))
+    again = [(header.sequence, header.topic) for header, _ in outbox.take()]
+    assert again == [(2, "_cursors"), (3, "a"), (4, "a"), (5, "a"), (6, "a")]
+
+
+async def test_a_batch_that_one_replica_refused_and_another_has_applied_gets_its_receipt() -> None:
+    """The filler has another number of messages, so that the receipt of the batch itself is known."""
+    outbox = Outbox()
+    outbox.connected(welcome())
+    batches = [outbox.add("a", pack([b"x"] * count), count) for count in (1, 2, 3)]
+    list(outbox.take())
+    for batch in batches:
+        outbox.on_refused(wire.Refused(outbox.client, batch.sequence, "not_allowed", {}))
+    assert [header.messages for header, _ in outbox.take()] == [2, 1, 1]
+    for batch in batches:
+        outbox.on_receipt(wire.Receipt(outbox.client, batch.sequence, 9, batch.messages, 9, 9, 500))
+    assert [batch.receipt.result().offset for batch in batches] == [9, 9, 9]
 
 
 async def test_a_gap_that_never_closes_asks_for_another_replica() -> None:
@@ -140,7 +155,7 @@ async def test_the_filler_tells_whether_the_refused_batch_was_applied(answer: st
     assert (filler.topic, filler.sequence) == ("_cursors", 1)
     assert not batch.receipt.done()
     if answer is None:
-        outbox.on_receipt(wire.Receipt(outbox.client, 1, 5, 1, 5, 5, 100))
+        outbox.on_receipt(wire.Receipt(outbox.client, 1, 5, 2, 5, 5, 100))
     else:
         outbox.on_refused(wire.Refused(outbox.client, 1, answer, {}))
     error = batch.receipt.exception()

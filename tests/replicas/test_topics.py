@@ -145,7 +145,11 @@ def test_a_message_on_cursors_that_is_no_operation_is_ignored_and_a_full_table_r
         deliver(topics, cursor_batch(1, 2 + number, CursorOperation(COMMIT, f"c{number}", "a", 0)), log=log)
     full = deliver(topics, cursor_batch(1, 5, CursorOperation(COMMIT, "c3", "a", 0)), log=log)
     assert isinstance(full.refusals[0].error, TooLarge)
-    assert deliver(topics, cursor_batch(1, 5, CursorOperation(COMMIT, "c0", "a", 0)), log=log).receipts
+    early = deliver(topics, cursor_batch(1, 6, CursorOperation(COMMIT, "c3", "a", 0)), log=log)
+    assert isinstance(early.refusals[0].error, SequenceGap), "the batch before it may make room"
+    deliver(topics, cursor_batch(1, 5, CursorOperation(DELETE, "c0", "a", 0)), log=log)
+    assert deliver(topics, cursor_batch(1, 6, CursorOperation(COMMIT, "c3", "a", 0)), log=log).receipts
+    assert deliver(topics, cursor_batch(1, 7, CursorOperation(COMMIT, "c1", "a", 0)), log=log).receipts
 
 
 def test_a_forgotten_client_is_told_that_its_session_expired() -> None:
